@@ -1,0 +1,59 @@
+"""Every error that a user can meet.
+
+    MeteringError            exit 1   failed, nothing half-done, safe to run again
+    ├── UsageError           exit 2   wrong use or configuration
+    ├── NeedsPerson          exit 3   stopped before writing, or done but somebody must look
+    └── Locked               exit 75  another run holds the lock
+
+A message says what happened and where; `unchanged` says what was left as it was, `remedy` what to do next.
+"""
+
+from __future__ import annotations
+
+DONE = 0
+FAILED = 1
+WRONG_USE = 2
+NEEDS_PERSON = 3
+LOCKED = 75
+
+
+class MeteringError(Exception):
+    """Something failed; nothing is half-done and the command can be run again."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, *, unchanged: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.unchanged = unchanged
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.message, self.unchanged, self.remedy) if part)
+
+
+class UsageError(MeteringError):
+    """The command, a file given to it, or the configuration is wrong."""
+
+    exit_code = WRONG_USE
+
+
+class NeedsPerson(MeteringError):
+    """The run stopped before it wrote anything, because a person must decide."""
+
+    exit_code = NEEDS_PERSON
+
+
+class Locked(MeteringError):
+    """Another run holds the lock of this home."""
+
+    exit_code = LOCKED
+
+
+def worst(*exit_codes: int) -> int:
+    """The exit code of several steps: a failure before a question, wrong use before a failure.
+
+    The order is 0 < 3 < 75 < 1 < 2: from "done" to "nothing can be done before the configuration is mended".
+    """
+    severity = (DONE, NEEDS_PERSON, LOCKED, FAILED, WRONG_USE)
+    return max(exit_codes, key=severity.index, default=DONE)

@@ -1,0 +1,11 @@
+"""The lake: immutable Parquet files and the one manifest that says which of them count.
+
+Owns the folder `lake/`. A file is written whole, synced, and never changed; it counts from the moment that the
+manifest names it, and the manifest is swapped in one step. So a killed run leaves the lake as it was or as it
+is after. What only the ledger decides (closes, documents) lies here too, under `closes/`, made from the ledger.
+"""
+
+from metering.lake.duck import connect, define
+from metering.lake.store import Batch, Lake, Manifest
+
+__all__ = ["Batch", "Lake", "Manifest", "connect", "define"]

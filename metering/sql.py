@@ -1,0 +1,12 @@
+"""SQL lives in `.sql` files, one relation a file, beside the code that runs it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+
+@cache
+def sql(room: str, name: str) -> str:
+    """The text of `metering/<room>/<name>.sql`."""
+    return files(f"metering.{room}").joinpath(f"{name}.sql").read_text("utf-8")
