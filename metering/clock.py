@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 
@@ -20,3 +21,21 @@ class Clock:
     def is_real(self) -> bool:
         """Whether this is the machine's clock."""
         return self.fixed is None
+
+
+class Pace:
+    """Lets at most so many calls a second pass, evenly spaced, from any number of threads."""
+
+    def __init__(self, per_second: int) -> None:
+        self._interval = 1_000_000_000 // per_second
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Return when the next call may be made."""
+        with self._lock:
+            now = time.monotonic_ns()
+            mine = max(self._next, now)
+            self._next = mine + self._interval
+        if mine > now:
+            threading.Event().wait((mine - now) / 1_000_000_000)

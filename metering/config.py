@@ -21,7 +21,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A section of the file; a missing key means its default, an unknown one is refused."""
 
 
-class Billing(_Section):
+class Billing(_Section, frozen=True):
     """Which calendar months are billed, and what a gigabyte is."""
 
     timezone: str = "UTC"
@@ -41,7 +41,7 @@ class Billing(_Section):
         return Month.parse(self.start) if self.start else None
 
 
-class Issuer(_Section):
+class Issuer(_Section, frozen=True):
     """Who stands on the invoice."""
 
     name: str = ""
@@ -53,21 +53,21 @@ class Issuer(_Section):
     email: str = ""
 
 
-class LakeConfig(_Section):
+class LakeConfig(_Section, frozen=True):
     url: str = "lake"
 
 
-class LedgerConfig(_Section):
+class LedgerConfig(_Section, frozen=True):
     url: str = "sqlite:///ledger.db"
 
 
-class Engine(_Section):
+class Engine(_Section, frozen=True):
     name: Literal["duckdb", "spark"] = "duckdb"
     memory_limit: str | None = None
     master: str | None = None
 
 
-class CloseConfig(_Section):
+class CloseConfig(_Section, frozen=True):
     """What must be so before a close writes."""
 
     require_sources: list[str] = []
@@ -75,20 +75,22 @@ class CloseConfig(_Section):
     max_change_percent: int | None = None
 
 
-class StripeConfig(_Section):
+class StripeConfig(_Section, frozen=True):
     api_base: str = "https://api.stripe.com"
 
 
-class AirwallexConfig(_Section):
+class AirwallexConfig(_Section, frozen=True):
     api_base: str = "https://api.airwallex.com"
 
 
-class Payments(_Section):
+class Payments(_Section, frozen=True):
     """How the remainder of an invoice is charged."""
 
     gateway: Literal["sandbox", "stripe", "airwallex"] = "sandbox"
-    minimum_charge: dict[str, str] = {"USD": "0.50", "EUR": "0.50", "GBP": "0.30"}
-    retry_after_days: list[int] = [1, 3, 5, 7]
+    minimum_charge: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"USD": "0.50", "EUR": "0.50", "GBP": "0.30"}
+    )
+    retry_after_days: list[int] = msgspec.field(default_factory=lambda: [1, 3, 5, 7])
     requests_per_second: int = 20
     stripe: StripeConfig = StripeConfig()
     airwallex: AirwallexConfig = AirwallexConfig()
@@ -99,7 +101,7 @@ class Payments(_Section):
         return None if text is None else parse_money(text, currency)
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """All of `metering.toml`."""
 
     billing: Billing = Billing()

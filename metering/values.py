@@ -170,7 +170,7 @@ def parse_scaled(text: str, places: int) -> int:
     digits = (fraction or "").rstrip("0")
     if len(digits) > places:
         raise InvalidValue(f"{text!r} has more than {places} decimal places")
-    scaled = int(whole) * 10**places + int(f"{digits:0<{places}}" or "0")
+    scaled = int(whole + f"{digits:0<{places}}")
     return -scaled if sign else scaled
 
 
@@ -184,10 +184,21 @@ def share_out(total: int, weights: Sequence[int]) -> list[int]:
     if whole == 0:
         return [total, *(0 for _ in weights[1:])] if weights else []
     sign = 1 if whole > 0 else -1
-    exact = [divmod(total * weight * sign, whole * sign) for weight in weights]
+    return round_together([total * weight * sign for weight in weights], whole * sign, total)
+
+
+def round_together(numerators: Sequence[int], denominator: int, total: int) -> list[int]:
+    """Round fractions of one positive denominator so that they add up to a total, by largest remainder.
+
+    Each is floored, then the missing units go to the largest fractions; ties go to the earlier one. The total
+    must be the sum of the fractions, rounded in whichever way.
+    """
+    exact = [divmod(numerator, denominator) for numerator in numerators]
     parts = [quotient for quotient, _ in exact]
     by_fraction = sorted(range(len(parts)), key=lambda index: -exact[index][1])
-    for index in by_fraction[: total - sum(parts)]:
+    missing = total - sum(parts)
+    assert 0 <= missing <= len(parts), (numerators, denominator, total)
+    for index in by_fraction[:missing]:
         parts[index] += 1
     return parts
 
@@ -246,7 +257,10 @@ def rate(byte_micros: int, price: Decimal, currency: str, gigabyte_bytes: int) -
     return round_half_up(numerator, gb_hours_denominator(gigabyte_bytes) * 10**PRICE_PLACES)
 
 
-def percent_of(amount_minor: int, rate_percent: Decimal) -> int:
-    """A percentage of an amount, rounded once to the minor unit, half up."""
-    places = 6
-    return round_half_up(amount_minor * parse_scaled(f"{rate_percent:f}", places), 100 * 10**places)
+PERCENT_PLACES = 6
+PERCENT_DENOMINATOR = 100 * 10**PERCENT_PLACES
+
+
+def parse_percent(text: str) -> int:
+    """A percentage as an integer of millionths of a percent; amount × this / PERCENT_DENOMINATOR is the part."""
+    return parse_scaled(text, PERCENT_PLACES)

@@ -1,0 +1,1 @@
+"""Events: what happened. Lines come in, batches of the lake come out; see README.md."""

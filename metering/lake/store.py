@@ -80,6 +80,9 @@ class Lake:
         """Write an immutable file through `writer`, which is handed a temporary path; sync it and put it in place."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
+        if not (self.root / MANIFEST).exists():
+            # A lake that holds files without a manifest has lost it: so the manifest comes first.
+            self._swap(self.manifest())
         part = target.with_name(f".{target.name}.part")
         writer(part)
         digest = _sync_and_hash(part)
@@ -100,15 +103,16 @@ class Lake:
                 unchanged="The lake is as it was.",
                 remedy="Run the command again.",
             )
-        swapped = Manifest(version=manifest.version, batches=[*manifest.batches, batch])
-        target = self.root / MANIFEST
-        part = self.root / f".{MANIFEST}.part"
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(swapped), indent=1))
-        _sync_and_hash(part)
         failpoint("lake.before_commit")
-        part.replace(target)
-        _sync_folder(self.root)
+        self._swap(Manifest(version=manifest.version, batches=[*manifest.batches, batch]))
         failpoint("lake.after_commit")
+
+    def _swap(self, manifest: Manifest) -> None:
+        part = self.root / f".{MANIFEST}.part"
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        _sync_and_hash(part)
+        part.replace(self.root / MANIFEST)
+        _sync_folder(self.root)
 
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""

@@ -1,0 +1,7 @@
+"""The ledger: who owes whom.
+
+Owns the database: its tables (made from `schemas/`), the rule that rows are only added, the balance of every
+transaction, and what each business event moves. Does not own: when to post what (the close, the payments, the
+imports decide). Always holds: every transaction is balanced in its currency, what is posted never changes, and
+an invoice's state is in step with its entries.
+"""

@@ -1,0 +1,5 @@
+"""`python -m metering`."""
+
+from metering.cli import main
+
+main()

@@ -1,0 +1,158 @@
+"""`metering verify`: every invariant, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metering.close.closed import closed_months
+from metering.close.files import NAMES, content_hash, path_of
+from metering.close.inputs import stored_inputs
+from metering.errors import MeteringError
+from metering.home import Home
+from metering.lake import connect, define
+from metering.lake.store import sha256_of
+from metering.ledger.arrow import attach_ledger
+from metering.ledger.book import rows
+from metering.ledger.postings import chart
+from metering.ledger.seals import GENESIS, hash_since
+from metering.schema import arrow_schema
+from metering.sql import sql
+from metering.values import InvalidValue, parse_money
+
+_NOT_CHECKS = {"booked", "pending"}
+
+
+def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
+    """Each check's name with what breaks it; a damaged or missing file is a finding, not a failure."""
+    con = connect(home.config.engine.memory_limit)
+    for name, prepare in (
+        ("event_files", _event_files),
+        ("close_files", _close_files),
+        ("seals", _seals),
+        ("stored_inputs", _stored_inputs),
+    ):
+        yield name, _guarded(lambda prepare=prepare: prepare(home))  # type: ignore[misc]
+    broken = _guarded(lambda: _attach(con, home))
+    yield "readable", broken
+    if broken:
+        return
+    for name in sorted(_checks()):
+        yield name, _guarded(lambda name=name: _ask(con, name))  # type: ignore[misc]
+
+
+def _checks() -> list[str]:
+    found = (Path(entry.name) for entry in files("metering.checks").iterdir())
+    return [path.stem for path in found if path.suffix == ".sql" and path.stem not in _NOT_CHECKS]
+
+
+def _guarded(check: Callable[[], list[str]]) -> list[str]:
+    try:
+        return check()
+    except (MeteringError, OSError, duckdb.Error, pa.ArrowException, msgspec.MsgspecError, InvalidValue) as error:
+        return [f"cannot be checked: {error}".splitlines()[0]]
+
+
+def _ask(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
+    return [row[0] for row in con.execute(sql("checks", name)).fetchall()]
+
+
+def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
+    home.lake.attach(con)
+    attach_ledger(con, home.book)
+    accounts = [
+        {"ledger_account": name, "class": body["class"], "per": body.get("per")} for name, body in chart().items()
+    ]
+    columns = {name: pa.array([row[name] for row in accounts], pa.string()) for name in ("ledger_account", "class", "per")}
+    con.register("chart", pa.table(columns))
+    with home.book.read() as ledger:
+        months = closed_months(ledger)
+    paths = [home.lake.root / path_of(str(month), "allocations") for month in months]
+    if paths:
+        con.read_parquet([str(path) for path in paths]).create_view("allocations", replace=True)
+    else:
+        con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+    con.register("captures", _captures(home.path / "sandbox" / "captures.jsonl"))
+    define(con, "checks", "booked", "pending")
+    return []
+
+
+def _captures(path: Path) -> pa.Table:
+    """The sandbox's own record."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    records = [msgspec.json.decode(line) for line in lines if line.strip()]
+    texts = ("intent", "invoice", "customer", "currency")
+    columns = {name: pa.array([str(record.get(name)) for record in records], pa.string()) for name in texts}
+    amounts = [parse_money(str(record.get("amount")), str(record.get("currency"))) for record in records]
+    return pa.table({**columns, "amount_minor": pa.array(amounts, pa.int64())})
+
+
+def _event_files(home: Home) -> list[str]:
+    """Every file that the manifest names is there, unchanged, and has its rows."""
+    found = []
+    manifest = home.lake.manifest()
+    for number, batch in enumerate(manifest.batches, 1):
+        if batch.batch != number:
+            found.append(f"batch {batch.batch} stands in place {number} of the manifest")
+        for file in (batch.events, batch.quarantine):
+            if file is None:
+                continue
+            path = home.lake.root / file.path
+            if not path.exists():
+                found.append(f"{file.path} is missing")
+            elif sha256_of(path) != file.sha256:
+                found.append(f"{file.path} was changed")
+            elif pq.read_metadata(path).num_rows != file.rows:
+                found.append(f"{file.path} has {pq.read_metadata(path).num_rows} rows instead of {file.rows}")
+    return found
+
+
+def _close_files(home: Home) -> list[str]:
+    """Every file of a close is there and has the content that the close recorded."""
+    found = []
+    with home.book.read() as con:
+        recorded = {(row["month"], row["name"]): row for row in rows(con, "close_files")}
+        months = [str(month) for month in closed_months(con)]
+    for month in months:
+        for name in NAMES:
+            path = home.lake.root / path_of(month, name)
+            row = recorded.get((month, name))
+            if row is None:
+                found.append(f"{month}: no {name} are recorded")
+            elif not path.exists():
+                found.append(f"{path_of(month, name)} is missing; `metering close {month}` makes it again")
+            elif content_hash(pq.read_table(path)) != row["content_hash"]:
+                found.append(f"{path_of(month, name)} was changed")
+    return found
+
+
+def _seals(home: Home) -> list[str]:
+    """Every seal is the hash of the seal before it and all that was posted since."""
+    found = []
+    with home.book.read() as con:
+        previous, through = GENESIS, 0
+        for number, seal in enumerate(rows(con, "seals"), 1):
+            made = hash_since(con, previous, through, seal["through_transaction"])
+            if seal["seal"] != number or seal["through_transaction"] <= through or made != seal["hash"]:
+                found.append(f"seal {seal['seal']} of run {seal['run']} is broken: a posting under it was changed")
+            previous, through = seal["hash"], seal["through_transaction"]
+    return found
+
+
+def _stored_inputs(home: Home) -> list[str]:
+    """The stored inputs of every close still have the hash that was stored with them."""
+    found = []
+    with home.book.read() as con:
+        for close in rows(con, "closes"):
+            inputs = stored_inputs(con, close["month"])
+            if inputs.hash != close["inputs_hash"]:
+                found.append(f"the stored inputs of {close['month']} were changed")
+            if inputs.accounts_hash != close["accounts_hash"]:
+                found.append(f"the stored accounts of {close['month']} were changed")
+    return found

@@ -1,0 +1,162 @@
+"""What every command shares: the home, the clock, how it talks, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from metering.errors import FAILED, MeteringError, UsageError
+
+if TYPE_CHECKING:
+    from metering.clock import Clock
+    from metering.home import Home
+
+
+@dataclass
+class Context:
+    """The options that every command takes."""
+
+    home_path: str | None = None
+    now: str | None = None
+    quiet: bool = False
+    json_logs: bool = False
+
+    def clock(self) -> Clock:
+        """The engine's clock."""
+        from metering.clock import Clock
+        from metering.values import InvalidValue, parse_instant
+
+        text = self.now or os.environ.get("METERING_NOW")
+        if not text:
+            return Clock()
+        try:
+            return Clock(parse_instant(text))
+        except InvalidValue as error:
+            raise UsageError(f"--now: {error}.") from None
+
+    def open(self) -> Home:
+        """The home that the command works on; a fixed clock before the last posting is refused."""
+        from metering.home import Home
+
+        clock = self.clock()
+        home = Home(Path(self.home_path or os.environ.get("METERING_HOME") or "."), clock)
+        home.check_fixed()
+        if not clock.is_real:
+            home.check_clock()
+        return home
+
+    def say(self, sentence: str, **facts: Any) -> None:
+        """Talk: to standard error, as text or as one JSON object a line."""
+        if self.json_logs:
+            print(json.dumps({"message": sentence, **facts}, ensure_ascii=False), file=sys.stderr)
+        elif not self.quiet:
+            print(sentence, file=sys.stderr)
+
+    def complain(self, error: MeteringError) -> None:
+        """Say what went wrong."""
+        if self.json_logs:
+            print(
+                json.dumps({"level": "error", "message": str(error), "exit_code": error.exit_code}, ensure_ascii=False),
+                file=sys.stderr,
+            )
+        else:
+            print(f"metering: {error}", file=sys.stderr)
+
+
+pass_context = click.make_pass_decorator(Context, ensure=True)
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def callback(ctx: click.Context, _: click.Parameter, value: Any) -> Any:
+        if value:
+            setattr(ctx.ensure_object(Context), name, value)
+        return value
+
+    return callback
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that may stand before or after the command's name."""
+    for option in (
+        click.option("--json-logs", is_flag=True, expose_value=False, callback=_keep("json_logs"), help="Talk in JSON, one object a line."),
+        click.option("--quiet", is_flag=True, expose_value=False, callback=_keep("quiet"), help="Only data and errors."),
+        click.option("--now", metavar="TIME", expose_value=False, callback=_keep("now"), help="The engine's clock, RFC 3339 [METERING_NOW]."),
+        click.option("--home", "home_path", metavar="DIR", expose_value=False, callback=_keep("home_path"), help="The home [METERING_HOME, else this folder]."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def command(group: click.Group, name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command of a group: it gets the Context, and what it returns is its exit code (None is 0)."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @wraps(function)
+        def run(context: Context, /, *args: Any, **kwargs: Any) -> None:
+            _end(context, lambda: function(context, *args, **kwargs))
+
+        return group.command(name, **settings)(common(pass_context(run)))
+
+    return decorate
+
+
+def group(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Group]:
+    """A group of commands; with `invoke_without_command` its own function runs where no command is named."""
+
+    def decorate(function: Callable[..., Any]) -> click.Group:
+        @wraps(function)
+        def run(context: Context, /, *args: Any, **kwargs: Any) -> None:
+            if click.get_current_context().invoked_subcommand is None:
+                _end(context, lambda: function(context, *args, **kwargs))
+
+        return app.group(name, **settings)(common(pass_context(run)))
+
+    return decorate
+
+
+def _end(context: Context, work: Callable[[], int | None]) -> NoReturn:
+    try:
+        code = work()
+    except MeteringError as error:
+        context.complain(error)
+        code = error.exit_code
+    _leave(code or 0)
+
+
+def _leave(code: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="metering", prog_name="metering")
+@common
+def app() -> None:
+    """Metering and billing for cloud storage: lifecycle events in, settled invoices out, every cent provable."""
+
+
+def output_format(value: str | None) -> str:
+    """The format asked for: a table by default on a terminal, else CSV."""
+    return value or ("table" if sys.stdout.isatty() else "csv")
+
+
+def main() -> None:
+    """The `metering` command."""
+    from metering.cli import commands, decisions  # noqa: F401  registers the commands
+
+    try:
+        app(prog_name="metering")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)

@@ -1,0 +1,237 @@
+"""The commands that run and settle."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metering.cli.app import Context, app, command, output_format
+from metering.errors import DONE, NEEDS_PERSON, UsageError
+
+if TYPE_CHECKING:
+    from metering.values import Month
+
+Command = Callable[..., Any]
+
+
+def month_option(text: str | None) -> Month | None:
+    """The month that an option or argument names."""
+    from metering.values import InvalidValue, Month
+
+    if text is None:
+        return None
+    try:
+        return Month.parse(text)
+    except InvalidValue as error:
+        raise UsageError(f"{error}.") from None
+
+
+@command(app, "init")
+@click.argument("directory", required=False)
+def init(context: Context, directory: str | None) -> int:
+    """Write a new home: metering.toml, prices.csv, accounts.csv, inbox/. Nothing is overwritten."""
+    from metering.setup import write_home
+
+    path = Path(directory or context.home_path or ".")
+    for name, written in write_home(path):
+        context.say(f"{'wrote' if written else 'kept '} {name}")
+    return DONE
+
+
+@command(app, "ingest")
+@click.argument("sources", nargs=-1)
+def ingest(context: Context, sources: tuple[str, ...]) -> int:
+    """Read events: files, folders, globs, - for standard input; without SOURCES the inbox.
+
+    Exit 3 if lines were quarantined or a file could not be read.
+    """
+    from metering.events.inbox import take_inbox
+    from metering.events.ingest import ingest as read
+    from metering.events.sources import expand
+
+    home = context.open()
+    with home.lock(), home.run(" ".join(("ingest", *sources))) as run:
+        limit = home.config.engine.memory_limit
+        if sources:
+            result = read(home.lake, expand(sources, stdin=sys.stdin), home.now, memory_limit=limit)
+        else:
+            result = take_inbox(home.lake, home.inbox, home.now, memory_limit=limit)
+        run.batch = result.batch
+        sentence = (
+            f"{'no batch' if result.batch is None else f'batch {result.batch}'}: {result.files} files,"
+            f" {result.accepted} events, {result.duplicates} repeats, {result.quarantined} lines quarantined"
+        )
+        run.say(sentence)
+        context.say(sentence)
+        for reason in result.unreadable:
+            context.say(f"not read: {reason}")
+        run.exit_code = NEEDS_PERSON if result.needs_person else DONE
+    return run.exit_code
+
+
+@command(app, "close")
+@click.argument("month", required=False)
+@click.option("--dry-run", is_flag=True, help="Compute, print the hash of inputs and lines, write nothing.")
+@click.option("--approve", metavar="HASH", help="Close only if inputs and lines still have this hash.")
+def close(context: Context, month: str | None, dry_run: bool, approve: str | None) -> int:
+    """Close a month: invoices, credit, balance, card. Without MONTH every ended month, in order."""
+    from metering.close.run import Options, run_close
+
+    home = context.open()
+    options = Options(month_option(month), dry_run, approve)
+    if dry_run:
+        from metering.home import Run
+
+        result = run_close(home, Run(0, home.now), options, context.say)
+        if result.hash:
+            click.echo(result.hash)
+        return result.exit_code
+    with home.run(f"close {month or ''}".strip()) as run:
+        result = run_close(home, run, options, context.say)
+        run.exit_code = result.exit_code
+    return run.exit_code
+
+
+@command(app, "collect")
+def collect(context: Context) -> int:
+    """Read back payments that are not final, apply balance, and try what is due."""
+    from metering.payments.collect import collect as run_collect
+
+    home = context.open()
+    with home.run("collect") as run:
+        outcome = run_collect(home, run)
+        for sentence in outcome.sentences():
+            run.say(sentence)
+            context.say(sentence)
+        for event in outcome.notable:
+            context.say(f"look at {event.invoice}: {event.kind}{f' ({event.reason})' if event.reason else ''}")
+        run.exit_code = outcome.exit_code
+    return run.exit_code
+
+
+@command(app, "nightly")
+def nightly(context: Context) -> int:
+    """What cron runs every night: inbox, lifespans, anomalies, collect, reports and metrics."""
+    from metering.nightly import run_nightly
+
+    home = context.open()
+    with home.run("nightly") as run:
+        run.exit_code = run_nightly(home, run, context.say)
+    return run.exit_code
+
+
+@command(app, "verify")
+def verify(context: Context) -> int:
+    """Check every invariant of events, usage, invoices, books and payments. Exit 3 if one does not hold."""
+    from metering.checks.verify import verify as run_verify
+
+    problems = 0
+    for name, found in run_verify(context.open()):
+        problems += len(found)
+        context.say(f"{'ok  ' if not found else 'FAIL'} {name}")
+        for detail in found[:20]:
+            click.echo(f"{name}: {detail}")
+    return NEEDS_PERSON if problems else DONE
+
+
+@command(app, "status")
+def status(context: Context) -> int:
+    """What is closed, what is open, and what needs a person."""
+    from metering.status import sentences
+
+    for sentence in sentences(context.open()):
+        click.echo(sentence)
+    return DONE
+
+
+@command(app, "demo")
+@click.argument("directory", required=False)
+def demo(context: Context, directory: str | None) -> int:
+    """Run the sample data through three months in a fresh folder, and leave a home to play with."""
+    from metering.demo import run_demo
+
+    return run_demo(directory, context)
+
+
+# Reading
+
+
+def report_options(function: Command) -> Command:
+    """The options of every report."""
+    for option in (
+        click.option("--output", metavar="FILE", help="Write to a file."),
+        click.option("--format", "format", type=click.Choice(["table", "csv", "json", "parquet", "xlsx"])),
+        click.option("--account", metavar="A", help="Only this account."),
+        click.option("--to", "last", metavar="MONTH", help="Up to this month."),
+        click.option("--from", "first", metavar="MONTH", help="From this month on."),
+        click.option("--month", metavar="MONTH", help="Only this month."),
+    ):
+        function = option(function)
+    return function
+
+
+def usage_options(function: Command) -> Command:
+    """The options of the usage report."""
+    for option in (
+        click.option("--as-of", type=int, metavar="BATCH", help="From the events up to that batch."),
+        click.option("--by", type=click.Choice(["account", "project", "snapshot", "day"]), default="account"),
+        click.option("--billed", is_flag=True, help="As invoiced, not as known now."),
+    ):
+        function = option(function)
+    return function
+
+
+def print_report(
+    context: Context,
+    name: str,
+    *,
+    month: str | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    account: str | None = None,
+    format: str | None = None,
+    output: str | None = None,
+    as_of: int | None = None,
+) -> int:
+    """Print a report in the format asked for."""
+    from metering.reports.ask import Filter, ask
+    from metering.reports.catalog import reports
+    from metering.reports.render import write
+
+    if month and (first or last):
+        raise UsageError("--month names one month; --from and --to name several: give one or the other.")
+    home = context.open()
+    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of)
+    table = ask(home, name, wanted)
+    write(reports()[name], table, home.config.billing.gigabyte_bytes, output_format(format), output)
+    return DONE
+
+
+@command(app, "report")
+@click.argument("name")
+@report_options
+@usage_options
+def report(context: Context, name: str, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
+    """Print a report; `metering schema reports` lists them."""
+    if name == "usage":
+        return _usage(context, by, billed, as_of, **options)
+    if by != "account" or billed or as_of is not None:
+        raise UsageError("--by, --billed and --as-of belong to the report `usage`.")
+    return print_report(context, name, **options)
+
+
+@command(app, "usage")
+@report_options
+@usage_options
+def usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
+    """GB-hours as known now, by account, project, snapshot or day (the report `usage`)."""
+    return _usage(context, by, billed, as_of, **options)
+
+
+def _usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
+    name = "usage" if by == "account" else f"usage-by-{by}"
+    return print_report(context, f"billed-{name}" if billed else name, as_of=as_of, **options)

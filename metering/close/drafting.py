@@ -1,0 +1,176 @@
+"""From inputs and events to lines: what every account is billed, before any money is looked at."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+
+import duckdb
+import sqlalchemy as sa
+
+from metering.charges.prices import MonthPrices
+from metering.charges.rating import ChargeKey, Rated, UsageSum, rate_usage
+from metering.charges.stored import in_force
+from metering.close.inputs import Inputs, digest
+from metering.home import Home
+from metering.invoices.lines import USAGE, Issued, Line, add_tax, make_lines
+from metering.lake import connect
+from metering.ledger.tables import metadata
+from metering.usage import meter
+from metering.values import format_price
+
+
+@dataclass
+class Draft:
+    """An invoice without its settlement."""
+
+    number: str
+    account_id: str
+    currency: str
+    lines: list[Line]
+    tax_minor: int
+
+    @property
+    def subtotal_minor(self) -> int:
+        return sum(line.amount_minor for line in self.lines)
+
+    @property
+    def total_minor(self) -> int:
+        return self.subtotal_minor + self.tax_minor
+
+
+@dataclass
+class Drafts:
+    """What a close bills, what it cannot bill, and the hash by which a person approves it."""
+
+    inputs: Inputs
+    rated: Rated
+    invoices: list[Draft]
+    hash: str
+
+
+def open_meter(home: Home, inputs: Inputs) -> duckdb.DuckDBPyConnection:
+    """The usage relations over the events up to the close's last batch, with time standing at the month's end."""
+    con = connect(home.config.engine.memory_limit)
+    home.lake.attach(con, inputs.events_through)
+    meter.open_relations(con, inputs.period_end, home.config.billing.zone)
+    return con
+
+
+def periods_of(bounds: Mapping[str, tuple[int, int]], prices: Mapping[str, MonthPrices]) -> list[meter.Period]:
+    """The given months, cut where a price may change."""
+    found = []
+    for month, (start, end) in sorted(bounds.items()):
+        edges = [start, *sorted(prices[month].cuts(start, end)), end]
+        found += [meter.Period(month, *edge) for edge in pairwise(edges)]
+    return found
+
+
+def prices_in_force(home: Home, inputs: Inputs) -> dict[str, MonthPrices]:
+    """What prices the closing month and each earlier one."""
+    months = [*inputs.closed, str(inputs.month)]
+    return in_force(inputs.stored_prices, months, inputs.prices, home.config.billing.zone)
+
+
+def draft(home: Home, con: sa.Connection, inputs: Inputs) -> Drafts:
+    """Meter, rate and bill: the lines of every account."""
+    rated = rate_all(home, inputs)
+    lines = make_lines(
+        str(inputs.month),
+        rated.charges,
+        issued_before(con, str(inputs.month)),
+        inputs.currency_of,
+        inputs.gigabyte_bytes,
+    )
+    return Drafts(inputs, rated, list(_drafts(inputs, lines)), _hash(inputs, lines))
+
+
+def rate_all(home: Home, inputs: Inputs) -> Rated:
+    """Meter and rate the closing month and every earlier one, from the events that the close counts."""
+    prices = prices_in_force(home, inputs)
+    bounds = {**inputs.closed, str(inputs.month): (inputs.period_start, inputs.period_end)}
+    duck = open_meter(home, inputs)
+    meter.set_periods(duck, periods_of(bounds, prices))
+    return rate_usage(sums(duck), inputs.currency_of, prices)
+
+
+def sums(con: duckdb.DuckDBPyConnection) -> Iterator[UsageSum]:
+    """The usage in the periods set, as rating takes it."""
+    table = meter.account_usage(con).select(list(UsageSum._fields))
+    for batch in table.to_batches():
+        for *key, byte_micros in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            month, start, end, account, sku, region = key
+            yield UsageSum(month, start, end, account, sku, region, int(byte_micros))
+
+
+def _drafts(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft]:
+    for count, (account, members) in enumerate(lines.items(), 1):
+        current = inputs.accounts[account]["tax_rate"]
+
+        def rate_of(line: Line, account: str = account, current: str = current) -> str:
+            return current if line.kind == USAGE else inputs.tax_rates.get((line.month, account), current)
+
+        tax = add_tax(members, rate_of)
+        yield Draft(f"INV-{inputs.month}-{count:06}", account, inputs.currency_of[account], members, tax)
+
+
+def _hash(inputs: Inputs, lines: Mapping[str, list[Line]]) -> str:
+    return digest(
+        [
+            inputs.hash,
+            [
+                [
+                    account,
+                    line.kind,
+                    line.month,
+                    line.sku,
+                    line.region,
+                    format_price(line.price_per_gb_hour),
+                    str(line.byte_micros),
+                    line.amount_minor,
+                    line.tax_rate,
+                    line.tax_minor,
+                ]
+                for account, members in lines.items()
+                for line in members
+            ],
+        ]
+    )
+
+
+def issued_before(con: sa.Connection, month: str) -> dict[ChargeKey, Issued]:
+    """What the lines of all closes before a month add up to by key, without those of invoices voided to be rebilled.
+
+    Whether a void counts is decided by when it was made: before the close of that month or not.
+    """
+    lines, invoices = metadata().tables["invoice_lines"], metadata().tables["invoices"]
+    query = (
+        sa.select(lines)
+        .join(invoices, invoices.c.invoice == lines.c.invoice)
+        .where(invoices.c.month < month, lines.c.invoice.not_in(rebilled(con, month)))
+    )
+    found: dict[ChargeKey, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for row in con.execute(query).mappings():
+        key = ChargeKey(
+            row["month"],
+            row["account_id"],
+            row["sku"],
+            row["region"],
+            Decimal(row["price_per_gb_hour"]),
+        )
+        byte_micros, amount = found[key]
+        found[key] = (byte_micros + row["byte_micros"], amount + row["amount_minor"])
+    return {key: Issued(*sums) for key, sums in found.items()}
+
+
+def rebilled(con: sa.Connection, month: str) -> list[str]:
+    """The invoices whose lines do not count as issued, because they were voided to be billed again before a close."""
+    corrections, closes = metadata().tables["corrections"], metadata().tables["closes"]
+    run = con.scalar(sa.select(closes.c.run).where(closes.c.month == month))
+    query = sa.select(corrections.c.invoice).where(corrections.c.kind == "void", corrections.c.rebill == 1)
+    if run is not None:
+        query = query.where(corrections.c.run < run)
+    return list(con.scalars(query))

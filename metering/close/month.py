@@ -1,0 +1,141 @@
+"""Closing one month, and finishing one that was cut off."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from metering.charges.stored import store_list
+from metering.close import files
+from metering.close.drafting import Drafts, draft
+from metering.close.guards import check_limits, check_sources
+from metering.close.inputs import RULES_VERSION, Inputs, fix_inputs
+from metering.close.settling import Settled, Settlement
+from metering.failpoints import failpoint
+from metering.home import Home, Run
+from metering.ledger.book import insert
+from metering.values import Month
+
+
+class _DryRun(Exception):
+    """Leaves the ledger's transaction without committing it."""
+
+
+@dataclass
+class Closed:
+    """What closing a month came to."""
+
+    month: Month
+    hash: str
+    drafts: Drafts
+    settled: Settled
+    allocations: pa.Table = field(repr=False)
+
+
+def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, approve: str | None = None) -> Closed:
+    """Compute a month and commit it to the ledger; the caller holds the run lock.
+
+    A dry run is the same without the commit. Raises NeedsPerson where a guard stops the close before it writes,
+    unless `approve` is the hash of these very inputs and lines.
+    """
+    with home.book.read() as con:
+        inputs = fix_inputs(home, con, month)
+        check_sources(home, inputs)
+        drafts = draft(home, con, inputs)
+        check_limits(home, con, drafts, approve)
+        allocations = files.allocations_of(home, con, inputs, drafts)
+    try:
+        with home.book.write() as con:
+            settled = Settlement(home, con, drafts, run.run).post()
+            _record(home, con, run, drafts, allocations, approved=approve is not None)
+            if dry_run:
+                raise _DryRun
+            failpoint("close.before_commit")
+    except _DryRun:
+        pass
+    else:
+        failpoint("close.after_commit")
+    return Closed(month, drafts.hash, drafts, settled, allocations)
+
+
+def _record(
+    home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocations: pa.Table, *, approved: bool
+) -> None:
+    """Store the close with everything that it was computed from."""
+    inputs = drafts.inputs
+    month = str(inputs.month)
+    insert(
+        con,
+        "closes",
+        [
+            {
+                "month": month,
+                "closed_at": home.now,
+                "run": run.run,
+                "events_through": inputs.events_through,
+                "period_start": inputs.period_start,
+                "period_end": inputs.period_end,
+                "timezone": inputs.timezone,
+                "gigabyte_bytes": inputs.gigabyte_bytes,
+                "rules_version": RULES_VERSION,
+                "inputs_hash": inputs.hash,
+                "lines_hash": drafts.hash,
+                "approved": int(approved),
+                "accounts_hash": inputs.accounts_hash,
+            }
+        ],
+    )
+    insert(
+        con,
+        "close_accounts",
+        (
+            {"month": month, "account_id": name, "version": account["version"]}
+            for name, account in inputs.accounts.items()
+        ),
+    )
+    _store_prices(home, con, run, drafts)
+    made = {**files.ledger_tables(con, month), "allocations": allocations}
+    insert(
+        con,
+        "close_files",
+        (
+            {
+                "month": month,
+                "name": name,
+                "row_count": made[name].num_rows,
+                "content_hash": files.content_hash(made[name]),
+            }
+            for name in files.NAMES
+        ),
+    )
+
+
+def _store_prices(home: Home, con: sa.Connection, run: Run, drafts: Drafts) -> None:
+    inputs: Inputs = drafts.inputs
+    month = str(inputs.month)
+    store_list(
+        con, inputs.prices, month=month, kind="close", recorded_at=home.now, run=run.run, close_month=month
+    )
+    for earlier, keys in sorted(drafts.rated.gaps.items()):
+        store_list(
+            con,
+            inputs.prices.of_keys(keys),
+            month=earlier,
+            kind="gap",
+            recorded_at=home.now,
+            run=run.run,
+            close_month=month,
+        )
+
+
+def unbillable_byte_micros(drafts: Drafts, month: str) -> Mapping[tuple[str, str], int]:
+    """The usage of a month that cannot be billed, by reason and account."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    for item in drafts.rated.unbillable:
+        if item.usage.month == month:
+            found[item.reason, item.usage.account_id] += item.usage.byte_micros
+    return found

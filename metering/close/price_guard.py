@@ -1,0 +1,48 @@
+"""Whether `prices.csv` would change what closed months were billed at."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from metering.charges.guard import PriceChange, changed_prices, refuse
+from metering.charges.prices import read_prices
+from metering.home import Home
+from metering.lake import connect
+from metering.usage import meter
+
+
+def check_prices(home: Home) -> None:
+    """Refuse the current price list if it would change the price of usage that was already billed."""
+    with home.book.read() as con:
+        changes = changed_prices(con, read_prices(str(home.prices_file)), home.config.billing.zone)
+    refuse(_with_usage(home, changes))
+
+
+def _with_usage(home: Home, changes: list[PriceChange]) -> list[PriceChange]:
+    """The changes of stretches in which the account really had usage."""
+    if not changes:
+        return []
+    duck = connect(home.config.engine.memory_limit)
+    home.lake.attach(duck)
+    meter.open_relations(duck, home.now, home.config.billing.zone)
+    edges = sorted({(change.month, edge) for change in changes for edge in (change.since, change.until)})
+    meter.set_periods(
+        duck,
+        [
+            meter.Period(month, since, until)
+            for (month, since), (same, until) in pairwise(edges)
+            if month == same
+        ],
+    )
+    used = meter.account_usage(duck).select(["account_id", "sku", "region", "period_start"]).to_pylist()
+    starts: dict[tuple[str, str, str], list[int]] = {}
+    for row in used:
+        starts.setdefault((row["account_id"], row["sku"], row["region"]), []).append(row["period_start"])
+    return [
+        change
+        for change in changes
+        if any(
+            change.since <= start < change.until
+            for start in starts.get((change.account_id, change.sku, change.region), [])
+        )
+    ]

@@ -1,0 +1,227 @@
+"""`metering close`: which months, then for each of them: commit, files, cards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import duckdb
+import sqlalchemy as sa
+
+from metering.accounts.imports import current_accounts
+from metering.close.closed import closed_months
+from metering.close.files import publish, unpublished
+from metering.close.month import Closed, close_month
+from metering.close.order import months_to_close
+from metering.close.price_guard import check_prices
+from metering.close.unbilled import unbillable
+from metering.errors import DONE, NEEDS_PERSON, worst
+from metering.events.inbox import take_inbox
+from metering.events.sources import waiting
+from metering.failpoints import failpoint
+from metering.home import Home, Run
+from metering.lake import connect
+from metering.ledger.tables import metadata
+from metering.payments.collect import charge_invoices
+from metering.sql import sql
+from metering.usage import meter
+from metering.values import Month, format_gb_hours, format_money
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for: a month or every ended one, only to look, or approved by a hash."""
+
+    month: Month | None = None
+    dry_run: bool = False
+    approve: str | None = None
+
+    @property
+    def takes_inbox(self) -> bool:
+        """A person who looks or approves must see what will be closed, so nothing new comes in."""
+        return not self.dry_run and self.approve is None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a close ended: its exit code, and the hash of the last month that was computed."""
+
+    exit_code: int
+    hash: str | None = None
+
+
+def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
+    """Finish what was cut off, close what is asked for, charge what is due."""
+    codes = [DONE]
+    last = None
+    if options.month is not None and _is_closed(home, options.month):
+        say(f"{options.month} is closed already; nothing of it changes.")
+        _count_waiting(home, say)
+        return Result(_finish(home, run, options.month, say))
+    if options.month is None and not options.dry_run:
+        codes += [_finish(home, run, month, say) for month in _unfinished(home)]
+    with home.lock():
+        _take_inbox(home, run, options, say)
+        months = _months(home, options, say)
+    if not months:
+        say("There is nothing to close.")
+    for month in months[:1] if options.dry_run else months:
+        with home.lock():
+            check_prices(home)
+            closed = close_month(home, run, month, dry_run=options.dry_run, approve=options.approve)
+        _summarize(home, closed, say)
+        last = closed.hash
+        if not options.dry_run:
+            run.say(f"closed {month}")
+            codes.append(_finish(home, run, month, say))
+    return Result(worst(*codes), last)
+
+
+def _is_closed(home: Home, month: Month) -> bool:
+    with home.book.read() as con:
+        return month in closed_months(con)
+
+
+def _unfinished(home: Home) -> list[Month]:
+    """Closed months with a file missing, or with an open invoice that was never tried or whose fate is unknown."""
+    with home.book.read() as con:
+        closed = closed_months(con)
+        cut_off = set(con.scalars(sa.text(sql("close", "cut_off"))))
+    return [month for month in closed if str(month) in cut_off or unpublished(home, str(month))]
+
+
+def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
+    if not options.takes_inbox:
+        _count_waiting(home, say)
+        return
+    taken = take_inbox(home.lake, home.inbox, home.now, memory_limit=home.config.engine.memory_limit)
+    run.batch = taken.batch
+    if taken.files:
+        say(
+            f"Inbox: {taken.files} files, {taken.accepted} events, {taken.duplicates} repeats, "
+            f"{taken.quarantined} lines quarantined."
+        )
+    for reason in taken.unreadable:
+        say(f"Not read: {reason}")
+
+
+def _count_waiting(home: Home, say: Say) -> None:
+    files = waiting(home.inbox)
+    if files:
+        say(f"{len(files)} files wait in the inbox; this command leaves them there.")
+
+
+def _open_usage(home: Home) -> duckdb.DuckDBPyConnection:
+    con = connect(home.config.engine.memory_limit)
+    home.lake.attach(con)
+    meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
+    return con
+
+
+def _months(home: Home, options: Options, say: Say) -> list[Month]:
+    zone = home.config.billing.zone
+    with home.book.read() as con:
+        closed = closed_months(con)
+    current = Month.of(home.now, zone)
+    used = [] if closed else _used_months(home, current)
+    months = months_to_close(
+        options.month,
+        closed=closed,
+        start=home.config.billing.start_month,
+        used=used,
+        current=current,
+        ends_at=(options.month or current).bounds(zone)[1],
+    )
+    if months:
+        _tell_unbilled(home, (closed or months)[0], say)
+    return months
+
+
+def _used_months(home: Home, current: Month) -> list[Month]:
+    zone = home.config.billing.zone
+    con = _open_usage(home)
+    first = meter.first_month(con, zone)
+    if first is None:
+        return []
+    meter.set_periods(con, meter.month_periods(meter.months_between(first, current), zone))
+    return sorted({Month.parse(month) for month in meter.account_usage(con).column("month").to_pylist()})
+
+
+def _tell_unbilled(home: Home, start: Month, say: Say) -> None:
+    """Say how much usage lies before the beginning of billing."""
+    zone = home.config.billing.zone
+    con = _open_usage(home)
+    first = meter.first_month(con, zone)
+    if first is None or first >= start:
+        return
+    meter.set_periods(con, [meter.Period("before", first.bounds(zone)[0], start.bounds(zone)[0])])
+    total = sum(int(value) for value in meter.account_usage(con).column("byte_micros").to_pylist())
+    say(f"Before {start} lie {format_gb_hours(total, home.config.billing.gigabyte_bytes)} GB-hours; they are never billed.")
+
+
+def _finish(home: Home, run: Run, month: Month, say: Say) -> int:
+    """Write the files that are missing, charge what was never tried, and say what is open."""
+    written = publish(home, str(month))
+    if written:
+        failpoint("close.after_files")
+    invoices = metadata().tables["invoices"]
+    with home.book.read() as con:
+        numbers = list(con.scalars(sa.select(invoices.c.invoice).where(invoices.c.month == str(month))))
+    outcome = charge_invoices(home, run, numbers)
+    for sentence in outcome.sentences():
+        say(f"Cards: {sentence}")
+    for event in outcome.notable:
+        say(f"Look at {event.invoice}: {event.kind}{f' ({event.reason})' if event.reason else ''}.")
+    return worst(_tell_open(home, month, say), _tell_unbillable(home, month, say))
+
+
+def _tell_open(home: Home, month: Month, say: Say) -> int:
+    invoices, status = metadata().tables["invoices"], metadata().tables["invoice_status"]
+    query = (
+        sa.select(invoices.c.invoice, invoices.c.currency, status.c.amount_due_minor)
+        .join(status, status.c.invoice == invoices.c.invoice)
+        .where(invoices.c.month == str(month), status.c.status == "open")
+        .order_by(invoices.c.invoice)
+    )
+    with home.book.read() as con:
+        found = con.execute(query).all()
+    for invoice, currency, due in found[:20]:
+        say(f"Open: {invoice}, {format_money(due, currency)} {currency}.")
+    if len(found) > 20:
+        say(f"Open: {len(found) - 20} more; see `metering report invoices --month {month}`.")
+    return NEEDS_PERSON if found else DONE
+
+
+def _tell_unbillable(home: Home, month: Month, say: Say) -> int:
+    with home.book.read() as con:
+        currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
+    sums: dict[tuple[str, str], int] = defaultdict(int)
+    for reason, usage in unbillable(home, _open_usage(home), currency_of, [month]):
+        sums[reason, usage.account_id] += usage.byte_micros
+    for (reason, account), byte_micros in sorted(sums.items()):
+        hours = format_gb_hours(byte_micros, home.config.billing.gigabyte_bytes)
+        say(f"Not billed: {hours} GB-hours of {account} in {month}: {reason}.")
+    return NEEDS_PERSON if sums else DONE
+
+
+def _summarize(home: Home, closed: Closed, say: Say) -> None:
+    """The summary of a close, one line per currency."""
+    settled, drafts = closed.settled, closed.drafts
+    usage = sum(
+        line.byte_micros for draft in drafts.invoices for line in draft.lines if line.kind == "usage"
+    )
+    say(
+        f"{closed.month}: {settled.invoices} invoices,"
+        f" {format_gb_hours(usage, home.config.billing.gigabyte_bytes)} GB-hours."
+    )
+    for currency, total in sorted(settled.invoiced.items()):
+        say(
+            f"  {currency}: invoiced {format_money(total, currency)},"
+            f" credit used {format_money(settled.credit_used[currency], currency)},"
+            f" balance used {format_money(settled.balance_used[currency], currency)},"
+            f" carried {format_money(settled.carried[currency], currency)},"
+            f" to the cards {format_money(settled.to_charge[currency], currency)}."
+        )

@@ -1,0 +1,269 @@
+"""From drafts to the book: numbers, brought forward, credit, balance, carry, and what goes back.
+
+Runs inside the ledger's one write transaction, so that what accounts hold cannot change meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from metering.close.drafting import Draft, Drafts
+from metering.close.inputs import Inputs
+from metering.home import Home
+from metering.invoices.history import History
+from metering.invoices.lines import ADJUSTMENT
+from metering.invoices.settlement import Credit, Source, give_back, pay, spread, withhold
+from metering.ledger import postings as post
+from metering.ledger import standing
+from metering.ledger.book import insert
+from metering.ledger.postings import Journal
+from metering.payments.gateway import open_gateway
+from metering.payments.split import chargeable
+from metering.values import format_price
+
+
+@dataclass
+class Purses:
+    """What every account holds and has carried, as the close finds it; settling takes from it."""
+
+    balances: dict[str, int]
+    credits: dict[str, dict[str, standing.CreditStanding]]
+    carried: dict[str, list[standing.Carried]]
+
+    @classmethod
+    def read(cls, con: sa.Connection) -> Purses:
+        """All purses in the book."""
+        credits: dict[str, dict[str, standing.CreditStanding]] = defaultdict(dict)
+        for credit in standing.credits(con):
+            credits[credit.account_id][credit.reference] = credit
+        carried: dict[str, list[standing.Carried]] = defaultdict(list)
+        for amount in standing.carried(con):
+            carried[amount.account_id].append(amount)
+        return cls(standing.balances(con), credits, carried)
+
+
+@dataclass
+class Settled:
+    """Sums of a close by currency, in minor units, for its summary."""
+
+    invoices: int = 0
+    invoiced: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    credit_used: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    balance_used: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    carried: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    to_charge: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+class Settlement:
+    """The settlement of one close."""
+
+    def __init__(self, home: Home, con: sa.Connection, drafts: Drafts, run: int) -> None:
+        self._con = con
+        self._drafts = drafts
+        self._month = str(drafts.inputs.month)
+        self._payments = home.config.payments
+        self._gateway = open_gateway(home)
+        self._purses = Purses.read(con)
+        self._journal = Journal(con, home.now, run)
+        self._now = home.now
+        self._tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.settled = Settled()
+
+    def post(self) -> Settled:
+        """Issue and settle every invoice, let expired credits lapse, and write it all into the open transaction."""
+        for draft in self._drafts.invoices:
+            self._issue(draft)
+        self._lapse()
+        for name in ("invoices", "invoice_lines", "withheld", "returns"):
+            insert(self._con, name, self._tables[name])
+        self._journal.flush()
+        return self.settled
+
+    def _issue(self, draft: Draft) -> None:
+        account, currency, number = draft.account_id, draft.currency, draft.number
+        corrections = _corrections(draft)
+        history = History(self._con, account) if corrections else None
+        withheld = self._withhold(history, number, corrections)
+        carried = self._purses.carried.pop(account, [])
+        brought = sum(amount.amount_minor for amount in carried) + sum(withheld.values())
+        self._write(draft, brought)
+
+        self._journal.post("invoice", post.invoice_issue(account, currency, number, draft.subtotal_minor, draft.tax_minor))
+        for earlier in carried:
+            self._journal.post(
+                "brought_forward",
+                post.brought_forward(account, currency, number, earlier.invoice, earlier.amount_minor),
+            )
+        self._journal.post("withheld", post.withheld(account, currency, number, sum(withheld.values())))
+        payable = draft.total_minor + brought
+        if payable > 0:
+            self._collect(draft, payable)
+        elif payable < 0:
+            assert history is not None
+            net = {month: amount + withheld.get(month, 0) for month, amount in corrections.items()}
+            self._return(draft, -payable, net, history)
+        self._journal.touch(number)
+        self.settled.invoices += 1
+        self.settled.invoiced[currency] += draft.total_minor
+
+    def _withhold(self, history: History | None, number: str, corrections: Mapping[str, int]) -> dict[str, int]:
+        found = {}
+        for month, amount in sorted(corrections.items()):
+            assert history is not None
+            part = withhold(amount, history.kept(month), history.withheld(month))
+            if part:
+                found[month] = part
+                self._tables["withheld"].append({"invoice": number, "month": month, "amount_minor": part})
+        return found
+
+    def _collect(self, draft: Draft, payable: int) -> None:
+        """Take a positive payable from credit, then balance; carry what is too little to charge."""
+        account, currency, number = draft.account_id, draft.currency, draft.number
+        credits = self._purses.credits.get(account, {})
+        uses = pay(
+            payable,
+            [Credit(credit.reference, credit.expires, credit.remaining_minor) for credit in credits.values()],
+            self._purses.balances.get(account, 0),
+            self._drafts.inputs.month.plus(1).first_day.isoformat(),
+        )
+        for use in uses:
+            if use.reference is None:
+                self._purses.balances[account] -= use.amount_minor
+                self.settled.balance_used[currency] += use.amount_minor
+                self._journal.post("balance_use", post.balance_use(account, currency, number, use.amount_minor))
+            else:
+                self._change_credit(account, use.reference, -use.amount_minor)
+                self.settled.credit_used[currency] += use.amount_minor
+                self._journal.post(
+                    "credit_use", post.credit_use(account, currency, number, use.reference, use.amount_minor)
+                )
+        left = payable - sum(use.amount_minor for use in uses)
+        charge, carry = chargeable(left, currency, self._payments, self._gateway)
+        if charge:
+            self.settled.to_charge[currency] += charge
+        elif carry:
+            self.settled.carried[currency] += carry
+            self._journal.post("carry", post.carry(account, currency, number, carry))
+
+    def _return(self, draft: Draft, amount: int, corrections: Mapping[str, int], history: History) -> None:
+        """Return a negative payable the way that the corrected months were paid; set aside what is open."""
+        account, currency, number = draft.account_id, draft.currency, draft.number
+        to_balance = 0
+        step = 0
+        taken: dict[Source, int] = defaultdict(int)
+        for month, share in spread(amount, corrections):
+            sources = _less(history.sources(month), taken)
+            for source in give_back(share, sources):
+                step += 1
+                self._tables["returns"].append(
+                    {
+                        "invoice": number,
+                        "step": step,
+                        "month": month,
+                        "origin_invoice": source.invoice,
+                        "source": source.source,
+                        "reference": source.reference,
+                        "amount_minor": source.amount_minor,
+                    }
+                )
+                taken[source._replace(amount_minor=0)] += source.amount_minor
+                if source.source == "credit":
+                    assert source.reference is not None
+                    self._change_credit(account, source.reference, source.amount_minor)
+                    self._journal.post(
+                        "credit_use",
+                        post.credit_use(account, currency, number, source.reference, -source.amount_minor),
+                    )
+                else:
+                    to_balance += source.amount_minor
+        self._journal.post("balance_use", post.balance_use(account, currency, number, -to_balance))
+        for earlier, owed in standing.open_minor(self._con, account):
+            aside = min(owed, to_balance)
+            to_balance -= aside
+            self._journal.post("set_aside", post.set_aside(account, currency, earlier, aside))
+
+    def _change_credit(self, account: str, reference: str, amount: int) -> None:
+        credits = self._purses.credits[account]
+        known = credits.get(reference) or standing.one_credit(self._con, reference)
+        credits[reference] = known._replace(remaining_minor=known.remaining_minor + amount)
+
+    def _lapse(self) -> None:
+        """Let what is left of credits lapse that cannot pay this month."""
+        day = self._drafts.inputs.month.plus(1).first_day.isoformat()
+        for credits in self._purses.credits.values():
+            for credit in credits.values():
+                if credit.remaining_minor and credit.expires is not None and credit.expires < day:
+                    self._journal.post(
+                        "credit_lapse",
+                        post.credit_lapse(
+                            credit.account_id, credit.currency, credit.remaining_minor, credit.reference
+                        ),
+                    )
+
+    def _write(self, draft: Draft, brought: int) -> None:
+        inputs: Inputs = self._drafts.inputs
+        self._tables["invoices"].append(
+            {
+                "invoice": draft.number,
+                "month": self._month,
+                "account_id": draft.account_id,
+                "account_version": inputs.accounts[draft.account_id]["version"],
+                "currency": draft.currency,
+                "subtotal_minor": draft.subtotal_minor,
+                "tax_minor": draft.tax_minor,
+                "total_minor": draft.total_minor,
+                "brought_forward_minor": brought,
+                "issued_at": self._now,
+                "events_through": inputs.events_through,
+            }
+        )
+        self._tables["invoice_lines"] += line_rows(draft)
+
+
+def line_rows(draft: Draft) -> list[dict[str, Any]]:
+    """The lines of a draft as the ledger stores them."""
+    return [
+        {
+            "invoice": draft.number,
+            "line": count,
+            "kind": line.kind,
+            "month": line.month,
+            "account_id": line.account_id,
+            "sku": line.sku,
+            "region": line.region,
+            "price_per_gb_hour": format_price(line.price_per_gb_hour),
+            "byte_micros": line.byte_micros,
+            "currency": draft.currency,
+            "amount_minor": line.amount_minor,
+            "tax_rate": line.tax_rate,
+            "tax_minor": line.tax_minor,
+        }
+        for count, line in enumerate(draft.lines, 1)
+    ]
+
+
+def _corrections(draft: Draft) -> dict[str, int]:
+    """The gross corrections on an invoice by month."""
+    found: dict[str, int] = defaultdict(int)
+    for line in draft.lines:
+        if line.kind == ADJUSTMENT:
+            found[line.month] += line.gross_minor
+    return dict(found)
+
+
+def _less(sources: list[Source], taken: Mapping[Source, int]) -> list[Source]:
+    """Sources less what this invoice has already given back to them."""
+    left = dict(taken)
+    found = []
+    for source in sources:
+        key = source._replace(amount_minor=0)
+        used = min(left.get(key, 0), source.amount_minor)
+        if used:
+            left[key] -= used
+        found.append(source._replace(amount_minor=source.amount_minor - used))
+    return found

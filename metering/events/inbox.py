@@ -1,0 +1,75 @@
+"""The inbox: files are taken in one run, and moved to `done/` once the lake holds what they say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from metering.events.ingest import IngestResult, Progress, ingest
+from metering.events.sources import EXTENSIONS, Source, strangers, waiting
+from metering.failpoints import failpoint
+from metering.lake import Lake
+
+DONE = "done"
+
+_Stamp = tuple[int, int, int]
+
+
+def take_inbox(
+    lake: Lake,
+    inbox: Path,
+    now: int,
+    *,
+    progress: Progress | None = None,
+    memory_limit: str | None = None,
+) -> IngestResult:
+    """Ingest what waits in the inbox, then move it to `done/`; the caller holds the run lock.
+
+    A file that cannot be read stays, and so does one that was written to or replaced meanwhile: the next run
+    takes it. Killed between the commit and the last move, the next run finds every event known, and moves the
+    rest.
+    """
+    files = {path: _stamp(path) for path in waiting(inbox)}
+    sources = [Source(path.name, path) for path in files]
+    result = ingest(lake, sources, now, progress=progress, memory_limit=memory_limit)
+    failpoint("inbox.before_move")
+    for source in result.read:
+        path = source.path
+        if path is not None and (stamp := files[path]) is not None and _stamp(path) == stamp:
+            result.moved.append(_move(path, inbox / DONE).name)
+            failpoint("inbox.during_move")
+    if result.moved:
+        _sync(inbox / DONE)
+        _sync(inbox)
+    result.ignored = [path.name for path in strangers(inbox)]
+    return result
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """What changes when a file is replaced or written to."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _move(path: Path, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    extension = max((each for each in EXTENSIONS if path.name.lower().endswith(each)), key=len)
+    stem, suffix = path.name[: -len(extension)], path.name[-len(extension) :]
+    target = folder / path.name
+    number = 2
+    while os.path.lexists(target):
+        target = folder / f"{stem}.{number}{suffix}"
+        number += 1
+    path.rename(target)
+    return target
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

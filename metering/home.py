@@ -1,0 +1,174 @@
+"""A home: the folder that holds configuration and data of one installation, and the doors to what is in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from metering import __version__
+from metering.clock import Clock
+from metering.config import CONFIG_NAME, Config, load_config
+from metering.errors import LOCKED, Locked, MeteringError, UsageError
+from metering.lake.store import Lake, sha256_of
+from metering.ledger.book import Book, change, insert
+from metering.ledger.seals import seal
+from metering.ledger.tables import metadata
+from metering.values import format_instant
+
+
+@dataclass
+class Run:
+    """One run of a command that may write: its row in `runs`."""
+
+    run: int
+    now: int
+    exit_code: int = 0
+    batch: int | None = None
+    summary: list[str] = field(default_factory=list)
+
+    def say(self, sentence: str) -> None:
+        """Add a sentence to the run's summary."""
+        self.summary.append(sentence)
+
+
+class Home:
+    """The doors of one home; opening one does not create anything."""
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self.path = path.absolute()
+        self.config: Config = load_config(self.path / CONFIG_NAME)
+        self.clock = clock or Clock()
+        self.now = self.clock.now()
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake."""
+        url = self.config.lake.url
+        if "://" in url:
+            raise UsageError(f"[lake] url = {url!r}: only a folder can hold the lake.")
+        return Lake(self.path / url)
+
+    @cached_property
+    def book(self) -> Book:
+        """The ledger."""
+        url = self.config.ledger.url
+        if not url.startswith("sqlite:///"):
+            raise UsageError(f"[ledger] url = {url!r}: only SQLite can hold the ledger.")
+        return Book(self.path / url.removeprefix("sqlite:///"))
+
+    @property
+    def inbox(self) -> Path:
+        """Where producers drop event files."""
+        return self.path / "inbox"
+
+    @property
+    def prices_file(self) -> Path:
+        """The current price list."""
+        return self.path / "prices.csv"
+
+    def check_clock(self) -> None:
+        """Refuse a clock that stands before the last posting."""
+        if not self.book.exists:
+            return
+        with self.book.read() as con:
+            last = con.scalar(sa.select(sa.func.max(metadata().tables["transactions"].c.posted_at)))
+        if last is not None and self.now < last:
+            source = "The clock" if self.clock.is_real else "--now"
+            raise UsageError(
+                f"{source} says {format_instant(self.now)}, but the ledger's last posting is of "
+                f"{format_instant(last)}.",
+                unchanged="Nothing was read or written.",
+                remedy="Set the clock right, or give a --now that is not before the last posting.",
+            )
+
+    def check_fixed(self) -> None:
+        """Refuse a time zone or a gigabyte other than those of the first close."""
+        if not self.book.exists:
+            return
+        closes = metadata().tables["closes"]
+        with self.book.read() as con:
+            first = con.execute(sa.select(closes.c.timezone, closes.c.gigabyte_bytes).limit(1)).first()
+        billing = self.config.billing
+        if first is not None and tuple(first) != (billing.timezone, billing.gigabyte_bytes):
+            raise UsageError(
+                f"{CONFIG_NAME}: [billing] timezone and gigabyte cannot change after the first close, which was made"
+                f" with timezone {first[0]!r} and {first[1]} bytes.",
+                unchanged="Nothing was read or written.",
+                remedy="Set both back.",
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """The run lock: one run at a time changes this home. It is freed by death."""
+        descriptor = os.open(self.path / ".metering.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Locked(
+                    f"Another run holds the lock of {self.path}.",
+                    unchanged="Nothing was changed.",
+                    remedy=f"Wait for it to end, then run this again (exit {LOCKED}).",
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def run(self, command: str) -> Iterator[Run]:
+        """Record a run from its start to its end, and seal the book if anything was posted since the last seal."""
+        self.check_clock()
+        runs = metadata().tables["runs"]
+        with self.book.write() as con:
+            number = (con.scalar(sa.select(sa.func.max(runs.c.run))) or 0) + 1
+            insert(
+                con,
+                "runs",
+                [
+                    {
+                        "run": number,
+                        "command": command,
+                        "started_at": self.now,
+                        "version": __version__,
+                        "config_hash": sha256_of(self.path / CONFIG_NAME),
+                    }
+                ],
+            )
+        run = Run(number, self.now)
+        try:
+            yield run
+        except MeteringError as error:
+            run.exit_code = error.exit_code
+            run.say(error.message)
+            self._end(run)
+            raise
+        except BaseException as error:
+            run.exit_code = 1
+            run.say(f"{type(error).__name__}: {error}")
+            self._end(run)
+            raise
+        self._end(run)
+
+    def _end(self, run: Run) -> None:
+        ended_at = self.clock.now()
+        with self.book.write() as con:
+            made = seal(con, run.run, ended_at)
+            if made:
+                run.say(f"seal {made[:16]}")
+            change(
+                con,
+                "runs",
+                {"run": run.run},
+                ended_at=ended_at,
+                exit_code=run.exit_code,
+                batch=run.batch,
+                summary="; ".join(run.summary),
+            )
+        self.book.close()

@@ -1,0 +1,201 @@
+"""The one door to the ledger's database."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from metering.errors import MeteringError
+from metering.ledger.tables import metadata
+from metering.schema import tables
+from metering.sql import sql
+
+BUSY_SECONDS = 60
+VERSION = 1
+"""The version of the ledger's schema, kept in the database itself (`PRAGMA user_version`)."""
+
+
+class Book:
+    """A ledger in a SQLite file.
+
+    One writer at a time: every write transaction holds a file lock beside the database, because SQLite before
+    3.51.3 can lose a WAL file when two connections write at once. Readers never wait and are never waited for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine: sa.Engine | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether the ledger has been created."""
+        return self.path.exists()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A write transaction: committed as a whole at the end, or rolled back."""
+        with self._turn():
+            if self._engine is None:
+                self._engine = self._open()
+            try:
+                with self._engine.connect() as con:
+                    con.exec_driver_sql("BEGIN IMMEDIATE")
+                    try:
+                        yield con
+                    except BaseException:
+                        con.exec_driver_sql("ROLLBACK")
+                        raise
+                    con.exec_driver_sql("COMMIT")
+            except sa.exc.OperationalError as error:
+                raise MeteringError(
+                    f"The ledger {self.path.name} cannot be written: {error.orig}.",
+                    unchanged="The ledger is as it was.",
+                    remedy="Make room or wait for the other program, then run the same command again.",
+                ) from error
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A consistent view of the ledger that waits for nobody."""
+        if not self.exists:
+            self.create()
+        engine = sa.create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(
+                f"file:{_escape(self.path)}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+            ),
+            poolclass=sa.pool.NullPool,
+        )
+        with engine.connect() as con:
+            con.exec_driver_sql("BEGIN")
+            yield con
+
+    def create(self) -> None:
+        """Make the tables if they are not there."""
+        with self.write():
+            pass
+
+    def close(self) -> None:
+        """Let go of the database; what was committed stays."""
+        if self._engine is not None:
+            with self._turn():
+                self._engine.dispose()
+            self._engine = None
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[bool]:
+        """Hold a name among all runs on this ledger; False if another run holds it. Death frees it at once."""
+        descriptor = os.open(self.path.with_name(f".{self.path.name}.claims"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            # One byte of an empty file stands for each name; a collision only makes a run skip, never overlap.
+            place = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
+            wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path.with_name(f".{self.path.name}.writer"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> sa.Engine:
+        if not self.exists:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        engine = sa.create_engine(
+            f"sqlite:///{self.path}",
+            isolation_level="AUTOCOMMIT",
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+            poolclass=sa.pool.QueuePool,
+        )
+        sa.event.listen(engine, "connect", _configure)
+        with engine.connect() as con:
+            version = con.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version > VERSION:
+                raise MeteringError(
+                    f"The ledger {self.path.name} has schema version {version}; this engine knows {VERSION}.",
+                    unchanged="The ledger is as it was.",
+                    remedy="Install the newer version of metering that wrote it.",
+                )
+            if version == 0:
+                _create(con)
+        return engine
+
+
+def _escape(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _configure(connection: sqlite3.Connection, _: object) -> None:
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "recursive_triggers = ON",
+        "trusted_schema = OFF",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _create(con: sa.Connection) -> None:
+    con.exec_driver_sql("BEGIN IMMEDIATE")
+    metadata().create_all(con)
+    for table in tables().values():
+        if table.stored == "ledger":
+            fixed = ", ".join(f'"{name}"' for name in table.names if name not in table.mutable)
+            _run(con, sql("ledger", "append_only.sqlite").format(table=table.name, fixed=fixed))
+    _run(con, sql("ledger", "balanced.sqlite"))
+    con.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+    con.exec_driver_sql("COMMIT")
+
+
+def _run(con: sa.Connection, script: str) -> None:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            con.exec_driver_sql(statement)
+            statement = ""
+
+
+def insert(con: sa.Connection, table: str, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to a table."""
+    listed: Sequence[Mapping[str, Any]] = list(records)
+    if listed:
+        con.execute(metadata().tables[table].insert(), listed)
+
+
+def change(con: sa.Connection, table: str, key: Mapping[str, Any], **values: Any) -> None:
+    """Change the columns of one row that may change."""
+    found = metadata().tables[table]
+    con.execute(found.update().where(*(found.c[name] == value for name, value in key.items())).values(**values))
+
+
+def rows(con: sa.Connection, table: str, **where: Any) -> list[dict[str, Any]]:
+    """The rows of a table with the given values, in key order."""
+    found = metadata().tables[table]
+    query = sa.select(found).order_by(*found.primary_key.columns)
+    for name, value in where.items():
+        query = query.where(found.c[name].in_(value) if isinstance(value, (list, set)) else found.c[name] == value)
+    return [dict(row) for row in con.execute(query).mappings()]

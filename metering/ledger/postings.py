@@ -1,0 +1,242 @@
+"""What each business event moves in the book: one function per event, each a balanced list of entries.
+
+An entry's amount is signed: debit positive, credit negative. Every amount is in minor units of one currency.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from metering.ledger.book import insert
+from metering.ledger.tables import metadata
+from metering.sql import sql
+
+
+class Entry(NamedTuple):
+    """One side of a transaction; `amount_minor` is positive for a debit, negative for a credit."""
+
+    ledger_account: str
+    amount_minor: int
+    account_id: str
+    currency: str
+    invoice: str | None = None
+    payment: str | None = None
+    reference: str | None = None
+
+
+@cache
+def chart() -> dict[str, dict[str, str]]:
+    """The chart of accounts."""
+    return tomllib.loads(files("metering.ledger").joinpath("chart.toml").read_text("utf-8"))
+
+
+class Journal:
+    """The transactions of one database transaction; `flush` writes them and refreshes the invoices' states."""
+
+    def __init__(self, con: sa.Connection, posted_at: int, run: int) -> None:
+        self._con = con
+        self._posted_at = posted_at
+        self._run = run
+        transactions, entries = metadata().tables["transactions"], metadata().tables["entries"]
+        self._transaction = con.scalar(sa.select(sa.func.max(transactions.c.transaction))) or 0
+        self._entry = con.scalar(sa.select(sa.func.max(entries.c.entry))) or 0
+        self._heads: list[dict[str, Any]] = []
+        self._entries: list[dict[str, Any]] = []
+        self._invoices: set[str] = set()
+
+    def post(self, kind: str, entries: Iterable[Entry]) -> int | None:
+        """Add a transaction and return its number; None if no money moves."""
+        moving = [entry for entry in entries if entry.amount_minor]
+        if not moving:
+            return None
+        assert sum(entry.amount_minor for entry in moving) == 0, (kind, moving)
+        assert len({entry.currency for entry in moving}) == 1, (kind, moving)
+        assert {entry.ledger_account for entry in moving} <= chart().keys(), (kind, moving)
+        self._transaction += 1
+        for entry in moving:
+            self._entry += 1
+            self._entries.append(
+                {
+                    "entry": self._entry,
+                    "transaction": self._transaction,
+                    "ledger_account": entry.ledger_account,
+                    "account_id": entry.account_id,
+                    "currency": entry.currency,
+                    "debit_minor": max(entry.amount_minor, 0),
+                    "credit_minor": max(-entry.amount_minor, 0),
+                    "invoice": entry.invoice,
+                    "payment": entry.payment,
+                    "reference": entry.reference,
+                }
+            )
+            if entry.invoice:
+                self._invoices.add(entry.invoice)
+        self._heads.append(
+            {
+                "transaction": self._transaction,
+                "posted_at": self._posted_at,
+                "kind": kind,
+                "run": self._run,
+            }
+        )
+        return self._transaction
+
+    def touch(self, invoice: str) -> None:
+        """Have an invoice's state refreshed although no money moved."""
+        self._invoices.add(invoice)
+
+    def flush(self) -> None:
+        """Write everything posted so far."""
+        insert(self._con, "entries", self._entries)
+        insert(self._con, "transactions", self._heads)
+        refresh_status(self._con, self._invoices)
+        self._heads, self._entries, self._invoices = [], [], set()
+
+
+def refresh_status(con: sa.Connection, invoices: Iterable[str]) -> None:
+    """Bring the states of some invoices in step with their entries."""
+    wanted = sorted(invoices)
+    if not wanted:
+        return
+    con.exec_driver_sql("CREATE TEMP TABLE IF NOT EXISTS touched (invoice TEXT PRIMARY KEY)")
+    con.exec_driver_sql("DELETE FROM touched")
+    con.execute(sa.text("INSERT INTO touched VALUES (:invoice)"), [{"invoice": name} for name in wanted])
+    con.exec_driver_sql(sql("ledger", "refresh_status"))
+
+
+# Money comes in
+
+
+def topup(account: str, currency: str, amount: int, reference: str) -> list[Entry]:
+    """A customer paid in advance."""
+    return [
+        Entry("bank", amount, account, currency, reference=reference),
+        Entry("balance", -amount, account, currency, reference=reference),
+    ]
+
+
+def credit_grant(account: str, currency: str, amount: int, reference: str) -> list[Entry]:
+    """Promotional money was given."""
+    return [
+        Entry("promotions", amount, account, currency, reference=reference),
+        Entry("credit", -amount, account, currency, reference=reference),
+    ]
+
+
+def credit_lapse(account: str, currency: str, amount: int, reference: str) -> list[Entry]:
+    """What is left of a credit has expired."""
+    return [
+        Entry("credit", amount, account, currency, reference=reference),
+        Entry("promotions", -amount, account, currency, reference=reference),
+    ]
+
+
+# An invoice and its settlement
+
+
+def invoice_issue(account: str, currency: str, invoice: str, subtotal: int, tax: int) -> list[Entry]:
+    """An invoice was issued; a negative one is owed to the customer."""
+    return [
+        Entry("receivable", subtotal + tax, account, currency, invoice),
+        Entry("revenue", -subtotal, account, currency, invoice),
+        Entry("tax", -tax, account, currency, invoice),
+    ]
+
+
+def brought_forward(account: str, currency: str, invoice: str, earlier: str, amount: int) -> list[Entry]:
+    """What an earlier invoice carried falls due with this one."""
+    return [
+        Entry("receivable", amount, account, currency, invoice, reference=earlier),
+        Entry("carried", -amount, account, currency, earlier, reference=invoice),
+    ]
+
+
+def withheld(account: str, currency: str, invoice: str, amount: int) -> list[Entry]:
+    """Part of a correction had been given back before, so it is not given back again."""
+    return [
+        Entry("receivable", amount, account, currency, invoice),
+        Entry("withheld", -amount, account, currency, invoice),
+    ]
+
+
+def credit_use(account: str, currency: str, invoice: str, reference: str, amount: int) -> list[Entry]:
+    """A credit paid (or, negative, got back) part of an invoice."""
+    return [
+        Entry("credit", amount, account, currency, invoice, reference=reference),
+        Entry("receivable", -amount, account, currency, invoice, reference=reference),
+    ]
+
+
+def balance_use(account: str, currency: str, invoice: str, amount: int) -> list[Entry]:
+    """The balance paid (or, negative, got back) part of an invoice."""
+    return [
+        Entry("balance", amount, account, currency, invoice),
+        Entry("receivable", -amount, account, currency, invoice),
+    ]
+
+
+def carried_pay(account: str, currency: str, invoice: str, amount: int) -> list[Entry]:
+    """The balance paid what an invoice had carried."""
+    return [
+        Entry("balance", amount, account, currency, invoice),
+        Entry("carried", -amount, account, currency, invoice),
+    ]
+
+
+def set_aside(account: str, currency: str, invoice: str, amount: int) -> list[Entry]:
+    """Balance was set aside for an open invoice."""
+    return [
+        Entry("balance", amount, account, currency, invoice),
+        Entry("reserved", -amount, account, currency, invoice),
+    ]
+
+
+def set_free(account: str, currency: str, invoice: str, amount: int) -> list[Entry]:
+    """Balance that was set aside is not needed there."""
+    return [
+        Entry("reserved", amount, account, currency, invoice),
+        Entry("balance", -amount, account, currency, invoice),
+    ]
+
+
+def reserved_use(account: str, currency: str, invoice: str, amount: int) -> list[Entry]:
+    """Balance that was set aside paid part of its invoice."""
+    return [
+        Entry("reserved", amount, account, currency, invoice),
+        Entry("receivable", -amount, account, currency, invoice),
+    ]
+
+
+def carry(account: str, currency: str, invoice: str, amount: int) -> list[Entry]:
+    """What is too little to charge waits for the account's next invoice."""
+    return [
+        Entry("carried", amount, account, currency, invoice),
+        Entry("receivable", -amount, account, currency, invoice),
+    ]
+
+
+def uncarry(account: str, currency: str, invoice: str, amount: int) -> list[Entry]:
+    """What an invoice carried is owed on it again."""
+    return carry(account, currency, invoice, -amount)
+
+
+def card_payment(account: str, currency: str, invoice: str, payment: str, amount: int) -> list[Entry]:
+    """The gateway captured money from the card."""
+    return [
+        Entry("gateway", amount, account, currency, invoice, payment),
+        Entry("receivable", -amount, account, currency, invoice, payment),
+    ]
+
+
+def card_surplus(account: str, currency: str, invoice: str, payment: str, amount: int) -> list[Entry]:
+    """A late success captured what was no longer owed: it is the customer's balance."""
+    return [
+        Entry("gateway", amount, account, currency, invoice, payment),
+        Entry("balance", -amount, account, currency, invoice, payment),
+    ]

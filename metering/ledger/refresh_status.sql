@@ -1,0 +1,28 @@
+-- bring `invoice_status` in step for the invoices in `touched`
+INSERT INTO invoice_status (invoice, account_id, status, amount_due_minor)
+SELECT
+    i.invoice,
+    i.account_id,
+    CASE
+        WHEN EXISTS (SELECT 1 FROM corrections AS c WHERE c.invoice = i.invoice AND c.kind = 'void') THEN 'void'
+        WHEN EXISTS (SELECT 1 FROM corrections AS c WHERE c.invoice = i.invoice AND c.kind = 'write_off') THEN 'uncollectible'
+        WHEN coalesce(e.receivable_minor, 0) > 0 THEN 'open'
+        WHEN coalesce(e.carried_minor, 0) > 0 OR coalesce(e.is_brought_forward, 0) = 1 THEN 'carried'
+        ELSE 'paid'
+    END,
+    coalesce(e.receivable_minor, 0) + coalesce(e.carried_minor, 0)
+FROM touched
+JOIN invoices AS i ON i.invoice = touched.invoice
+LEFT JOIN (
+    SELECT
+        n.invoice,
+        sum(CASE WHEN n.ledger_account = 'receivable' THEN n.debit_minor - n.credit_minor ELSE 0 END) AS receivable_minor,
+        sum(CASE WHEN n.ledger_account = 'carried' THEN n.debit_minor - n.credit_minor ELSE 0 END) AS carried_minor,
+        max(CASE WHEN n.ledger_account = 'carried' AND t.kind = 'brought_forward' THEN 1 ELSE 0 END) AS is_brought_forward
+    FROM touched AS w
+    JOIN entries AS n ON n.invoice = w.invoice
+    JOIN transactions AS t ON t."transaction" = n."transaction"
+    GROUP BY n.invoice
+) AS e ON e.invoice = i.invoice
+WHERE true
+ON CONFLICT (invoice) DO UPDATE SET status = excluded.status, amount_due_minor = excluded.amount_due_minor

@@ -1,0 +1,90 @@
+"""The ledger's tables for SQLAlchemy, made from the data dictionary in `schemas/`."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from metering.schema import Column, Table, tables
+
+
+class _Digits(sa.TypeDecorator[int]):
+    """An integer of up to 38 digits, stored as decimal digits: SQLite has no wider integer than 64 bits."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> int | None:
+        return None if value is None else int(value)
+
+
+_INTEGER = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+_TYPES: dict[str, Any] = {
+    "text": sa.Text(),
+    "day": sa.Text(),
+    "month": sa.Text(),
+    "decimal": sa.Text(),
+    "integer": _INTEGER,
+    "money": _INTEGER,
+    "instant": _INTEGER,
+    "flag": _INTEGER,
+    "usage": _Digits(),
+}
+
+
+@cache
+def metadata() -> sa.MetaData:
+    """Every table that the ledger stores."""
+    found = sa.MetaData()
+    for table in tables().values():
+        if table.stored == "ledger":
+            _add(found, table)
+    return found
+
+
+def _add(found: sa.MetaData, table: Table) -> None:
+    constraints: list[sa.Constraint] = [sa.UniqueConstraint(*columns) for columns in table.unique]
+    if table.name == "entries":
+        constraints += [
+            sa.CheckConstraint("debit_minor >= 0 AND credit_minor >= 0"),
+            sa.CheckConstraint("(debit_minor = 0) <> (credit_minor = 0)"),
+            sa.ForeignKeyConstraint(
+                ["transaction"], ["transactions.transaction"], deferrable=True, initially="DEFERRED"
+            ),
+        ]
+    made = sa.Table(
+        table.name,
+        found,
+        *(_column(table, column) for column in table.columns),
+        *constraints,
+        sqlite_strict=True,
+    )
+    for columns in table.indexes:
+        sa.Index(f"{table.name}_by_{'_'.join(columns)}", *(made.c[name] for name in columns))
+    if table.unique_where:
+        columns, where = table.unique_where
+        sa.Index(
+            f"{table.name}_one_per_{'_'.join(columns)}",
+            *(made.c[name] for name in columns),
+            unique=True,
+            sqlite_where=sa.text(where),
+            postgresql_where=sa.text(where),
+        )
+
+
+def _column(table: Table, column: Column) -> sa.Column[Any]:
+    return sa.Column(
+        column.name,
+        _TYPES[column.kind],
+        *([sa.CheckConstraint(f'"{column.name}" IN (0, 1)')] if column.kind == "flag" else []),
+        primary_key=column.name in table.key,
+        nullable=column.nullable,
+        autoincrement=False,
+        comment=column.doc,
+    )

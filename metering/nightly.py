@@ -1,0 +1,102 @@
+"""`metering nightly`: inbox → usage that cannot be billed and anomalies → collect → reports.
+
+A failed step does not stop those that do not depend on it; the worst exit code wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from metering.accounts.imports import current_accounts
+from metering.close.price_guard import check_prices
+from metering.close.unbilled import billed_months, unbillable
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
+from metering.events.inbox import take_inbox
+from metering.home import Home, Run
+from metering.lake import connect
+from metering.payments.collect import collect
+from metering.reports.ask import ask
+from metering.usage import meter
+
+Say = Callable[[str], None]
+
+
+def run_nightly(home: Home, run: Run, say: Say) -> int:
+    """Every step in order; the worst exit code."""
+    codes = []
+    for name, step in STEPS:
+        try:
+            codes.append(step(home, run, say))
+        except MeteringError as error:
+            say(f"{name}: {error}")
+            run.say(f"{name}: {error.message}")
+            codes.append(error.exit_code)
+    return worst(*codes)
+
+
+def _inbox(home: Home, run: Run, say: Say) -> int:
+    with home.lock():
+        taken = take_inbox(home.lake, home.inbox, home.now, memory_limit=home.config.engine.memory_limit)
+    run.batch = taken.batch
+    sentence = (
+        f"inbox: {taken.files} files, {taken.accepted} events, {taken.duplicates} repeats, "
+        f"{taken.quarantined} lines quarantined"
+    )
+    run.say(sentence)
+    say(sentence)
+    for reason in taken.unreadable:
+        say(f"inbox: not read: {reason}")
+    return NEEDS_PERSON if taken.needs_person else DONE
+
+
+def _prices(home: Home, run: Run, say: Say) -> int:
+    check_prices(home)
+    return DONE
+
+
+def _billable(home: Home, run: Run, say: Say) -> int:
+    """Tell what cannot be billed; only what no night has told before needs a person."""
+    con = connect(home.config.engine.memory_limit)
+    home.lake.attach(con)
+    meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
+    with home.book.read() as ledger:
+        currency_of = {name: row["currency"] for name, row in current_accounts(ledger).items()}
+    found = {
+        (reason, usage.account_id, usage.sku, usage.region)
+        for reason, usage in unbillable(home, con, currency_of, billed_months(home, con))
+    }
+    told_path = home.lake.root / "state" / "unbillable.json"
+    told = set(msgspec.json.decode(told_path.read_bytes(), type=list[tuple[str, str, str, str]])) if told_path.exists() else set()
+    for reason, account, sku, region in sorted(found):
+        say(f"cannot be billed: {sku} of {account} in {region}: {reason}")
+    told_path.parent.mkdir(parents=True, exist_ok=True)
+    part = told_path.with_name(f".{told_path.name}.part")
+    part.write_bytes(msgspec.json.encode(sorted(found)))
+    part.replace(told_path)
+    return NEEDS_PERSON if found - told else DONE
+
+
+def _anomalies(home: Home, run: Run, say: Say) -> int:
+    count = ask(home, "anomalies").num_rows
+    if count:
+        say(f"anomalies: {count}; see `metering report anomalies`")
+    return DONE
+
+
+def _collect(home: Home, run: Run, say: Say) -> int:
+    outcome = collect(home, run)
+    for sentence in outcome.sentences():
+        run.say(sentence)
+        say(f"cards: {sentence}")
+    return outcome.exit_code
+
+
+STEPS: tuple[tuple[str, Callable[[Home, Run, Say], int]], ...] = (
+    ("inbox", _inbox),
+    ("prices", _prices),
+    ("billable", _billable),
+    ("anomalies", _anomalies),
+    ("collect", _collect),
+)

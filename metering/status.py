@@ -1,0 +1,63 @@
+"""`metering status`: what is closed, what is open, and what needs a person."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from metering.close.closed import closed_months
+from metering.events.sources import waiting
+from metering.home import Home
+from metering.ledger.book import rows
+from metering.ledger.tables import metadata
+from metering.reports.ask import ask
+from metering.values import Month, format_instant, format_money
+
+
+def sentences(home: Home) -> Iterator[str]:
+    """The state of a home, one sentence a line."""
+    manifest = home.lake.manifest()
+    last = manifest.batches[-1] if manifest.batches else None
+    yield f"Home          {home.path}"
+    yield f"Clock         {format_instant(home.now)}{'' if home.clock.is_real else ' (set)'}"
+    yield "Events        " + (
+        f"{sum(b.events.rows for b in manifest.batches if b.events)} in {last.batch} batches, the last of "
+        f"{format_instant(last.ingested_at)}"
+        if last
+        else "none yet"
+    )
+    yield f"Inbox         {len(waiting(home.inbox))} files wait"
+    yield f"Quarantine    {ask(home, 'quarantine').num_rows} lines unresolved"
+    with home.book.read() as con:
+        closed = closed_months(con)
+        yield f"Closed        {f'{closed[0]} to {closed[-1]}' if closed else 'no month yet'}"
+        yield from _owed(con)
+        runs = metadata().tables["runs"]
+        run = con.execute(sa.select(runs).order_by(runs.c.run.desc()).limit(1)).mappings().first()
+        if run:
+            yield f"Last run      {run['run']}: {run['command']}, exit {run['exit_code']}"
+    current = Month.of(home.now, home.config.billing.zone)
+    if closed and closed[-1].plus(1) < current:
+        yield f"Next          {closed[-1].plus(1)} has ended: run `metering close`"
+
+
+def _owed(con: sa.Connection) -> Iterator[str]:
+    status, invoices = metadata().tables["invoice_status"], metadata().tables["invoices"]
+    query = (
+        sa.select(status.c.status, invoices.c.currency, sa.func.count(), sa.func.sum(status.c.amount_due_minor))
+        .join(invoices, invoices.c.invoice == status.c.invoice)
+        .where(status.c.status.in_(("open", "carried")))
+        .group_by(status.c.status, invoices.c.currency)
+        .order_by(status.c.status, invoices.c.currency)
+    )
+    found = con.execute(query).all()
+    for state, currency, count, due in found:
+        if due:
+            yield f"{state.capitalize():<13} {count} invoices, {format_money(int(due), currency)} {currency}"
+    if not any(due for *_, due in found):
+        yield "Owed          nothing"
+    unknown = Counter(row["status"] for row in rows(con, "payments", status={"unknown", "action_required"}))
+    for state, count in sorted(unknown.items()):
+        yield f"Payments      {count} {state}"

@@ -1,0 +1,89 @@
+"""CSV files that people write: read whole, with every mistake named by file and line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from metering.errors import UsageError
+
+MAX_TEXT = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Row(NamedTuple):
+    """One row of a CSV file: where it stands, and its values by column, trimmed; a missing optional one is empty."""
+
+    file: str
+    line: int
+    values: dict[str, str]
+
+    def wrong(self, message: str) -> NoReturn:
+        """Refuse the file because of this row."""
+        raise UsageError(
+            f"{self.file}, line {self.line}: {message}.",
+            unchanged="Nothing of the file was taken.",
+            remedy="Mend that line and run the command again.",
+        )
+
+
+def read_csv(path: str, required: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+    """The rows of a CSV file with a header; `-` is standard input.
+
+    Raises UsageError for a file that is missing, not UTF-8, without the required columns, with unknown or
+    repeated ones, with rows of another width, or with control characters.
+    """
+    rows: list[Row] = []
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header, required, optional)
+        before = reader.line_num
+        for values in reader:
+            line, before = before + 1, reader.line_num
+            if not any(value.strip() for value in values):
+                continue
+            row = Row(path, line, dict.fromkeys(optional, ""))
+            if len(values) != len(header):
+                row.wrong(f"{len(values)} values where the header has {len(header)}")
+            row.values.update(zip(header, (value.strip() for value in values), strict=True))
+            for name, value in row.values.items():
+                if _CONTROL.search(value):
+                    row.wrong(f"{name}: a control character")
+                if len(value) > MAX_TEXT:
+                    row.wrong(f"{name}: longer than {MAX_TEXT} characters")
+            rows.append(row)
+    except csv.Error as error:
+        Row(path, reader.line_num, {}).wrong(f"not CSV: {error}")
+    return rows
+
+
+def _text(path: str) -> str:
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}.", unchanged="Nothing was changed.") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}, line {line}: not UTF-8.", unchanged="Nothing was changed.") from None
+
+
+def _check_header(path: str, header: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
+    problems = (
+        [f"no column {name!r}" for name in required if name not in header]
+        + [f"unknown column {name!r}" for name in header if name not in required and name not in optional]
+        + [f"column {name!r} twice" for name in sorted(set(header)) if header.count(name) > 1]
+    )
+    if problems:
+        raise UsageError(
+            f"{path}, line 1: {'; '.join(problems)}.",
+            unchanged="Nothing of the file was taken.",
+            remedy=f"The columns are: {', '.join(required)}"
+            + (f"; optionally {', '.join(optional)}." if optional else "."),
+        )

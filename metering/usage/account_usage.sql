@@ -1,0 +1,12 @@
+-- One account × SKU × region in one period.
+SELECT
+    month,
+    period_start,
+    period_end,
+    account_id,
+    sku,
+    region,
+    CAST(sum(byte_micros) AS DECIMAL(38, 0)) AS byte_micros,
+    CAST(sum(snapshots) AS BIGINT) AS snapshots
+FROM stretch_usage
+GROUP BY month, period_start, period_end, account_id, sku, region

@@ -1,0 +1,10 @@
+-- One snapshot with usage in the periods whose account is unknown; nobody is billed for it.
+SELECT
+    'unknown_account' AS kind,
+    snapshot_id,
+    account_id,
+    min(used_from) AS occurred_at,
+    'Nobody has imported account ' || account_id || '; its usage is not billed.' AS detail
+FROM stretch_usage
+ANTI JOIN accounts USING (account_id)
+GROUP BY snapshot_id, account_id

@@ -1,0 +1,257 @@
+"""The relations of this room, opened on a connection that knows the events.
+
+`open_relations` first, then `set_periods`, then any question. A connection answers for one set of events:
+another `Lake.attach(con, through=…)` takes another connection. Every answer depends on the set of events
+only, never on the order of their arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import tzinfo
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from metering.errors import MeteringError
+from metering.lake import define
+from metering.sql import sql
+from metering.usage.zone import offsets
+from metering.values import Month
+
+if TYPE_CHECKING:
+    import duckdb
+
+LIFESPANS = (
+    "lifecycle",
+    "ready_events",
+    "ready_again",
+    "first_ready",
+    "ends",
+    "vm_ends",
+    "lifespans",
+    "size_changes",
+    "stretches",
+    "names",
+    "alive",
+    "first_usage",
+)
+"""What needs only the events and the clock, in the order of the data flow."""
+
+USAGE = (
+    "stretch_usage",
+    "snapshot_usage",
+    "account_usage",
+    "project_usage",
+    "usage_by_snapshot",
+    "remaining_usage",
+)
+"""What needs periods as well."""
+
+ANOMALIES = (
+    "anomaly_end_before_ready",
+    "anomaly_ready_twice",
+    "anomaly_ready_after_end",
+    "anomaly_end_without_ready",
+    "anomaly_resized_outside_lifespan",
+    "anomaly_unknown_account",
+    "anomaly_no_price",
+    "anomaly_stuck_creating",
+    "anomaly_future_event",
+    "anomaly_conflict",
+    "anomalies",
+)
+"""What needs accounts, unpriced usage and resolutions as well."""
+
+_GIVEN = {
+    "scope": {"now_us": pa.int64()},
+    "zone_offsets": {"since_us": pa.int64(), "until_us": pa.int64(), "offset_us": pa.int64()},
+    "periods": {"month": pa.string(), "period_start": pa.int64(), "period_end": pa.int64()},
+    "accounts": {"account_id": pa.string()},
+    "unpriced": {
+        "month": pa.string(),
+        "account_id": pa.string(),
+        "sku": pa.string(),
+        "region": pa.string(),
+        "period_start": pa.int64(),
+        "period_end": pa.int64(),
+    },
+    "quarantine_resolutions": {"id": pa.string()},
+    "chosen_accounts": {"account_id": pa.string()},
+    "chosen_snapshots": {"snapshot_id": pa.string()},
+}
+"""The columns of the small relations that are handed in."""
+
+
+class Period(NamedTuple):
+    """A half-open part of a calendar month: all of it, a day, or the time between two price changes."""
+
+    month: str
+    period_start: int
+    period_end: int
+
+
+class Unpriced(NamedTuple):
+    """A period in which an account has no price for a SKU in a region."""
+
+    month: str
+    account_id: str
+    sku: str
+    region: str
+    period_start: int
+    period_end: int
+
+
+def open_relations(
+    con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, keep_lifespans: bool = False
+) -> None:
+    """Define this room's relations over `events`.
+
+    With `keep_lifespans` they are computed once and kept, which pays where a run asks several questions.
+    """
+    set_now(con, now)
+    _give(con, "zone_offsets", offsets(zone, now))
+    set_periods(con, ())
+    for name in LIFESPANS:
+        define(con, "usage", name, kind="TABLE" if keep_lifespans and name == "lifespans" else "VIEW")
+    define(con, "usage", *USAGE)
+
+
+def set_now(con: duckdb.DuckDBPyConnection, now: int) -> None:
+    """Set the instant up to which usage runs."""
+    _give(con, "scope", [(now,)])
+
+
+def set_periods(con: duckdb.DuckDBPyConnection, periods: Iterable[Period]) -> None:
+    """Set the periods that usage is cut into; they should not overlap."""
+    _give(con, "periods", periods)
+
+
+def months_between(first: Month, last: Month) -> list[Month]:
+    """Every month from the first to the last."""
+    count = (last.year - first.year) * 12 + last.number - first.number + 1
+    return [first.plus(offset) for offset in range(count)]
+
+
+def month_periods(months: Iterable[Month], zone: tzinfo) -> list[Period]:
+    """Each month as one period."""
+    return [Period(str(month), *month.bounds(zone)) for month in months]
+
+
+def day_periods(months: Iterable[Month], zone: tzinfo) -> dict[str, Period]:
+    """Each calendar day of the months as one period, by its date."""
+    return {
+        day: Period(str(month), start, end)
+        for month in months
+        for day, start, end in month.days(zone)
+        if start < end
+    }
+
+
+def account_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Usage per account × SKU × region × period, sorted."""
+    return _ask(con, "account_usage", "period_start", "account_id", "sku", "region")
+
+
+def project_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Usage per account × project × period, sorted."""
+    return _ask(con, "project_usage", "period_start", "account_id", "project_id")
+
+
+def usage_by_snapshot(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Usage per snapshot and period with name, last size, ready and end, sorted."""
+    return _ask(
+        con, "usage_by_snapshot", "period_start", "account_id", "project_id", "region", "sku", "snapshot_id"
+    )
+
+
+def snapshot_usage(con: duckdb.DuckDBPyConnection, accounts: Iterable[str] | None = None) -> pa.Table:
+    """Usage per snapshot and period, of all accounts or of the given ones, sorted."""
+    sort = ("period_start", "account_id", "project_id", "snapshot_id")
+    if accounts is None:
+        return _ask(con, "snapshot_usage", *sort)
+    _give(con, "chosen_accounts", ((account,) for account in accounts))
+    define(con, "usage", "chosen_account_usage")
+    return _ask(con, "chosen_account_usage", *sort)
+
+
+def stretch_usage(con: duckdb.DuckDBPyConnection, snapshots: Iterable[str]) -> pa.Table:
+    """The stretches of the given snapshots, cut to the periods and to now, sorted."""
+    _give(con, "chosen_snapshots", ((snapshot,) for snapshot in snapshots))
+    define(con, "usage", "chosen_stretch_usage")
+    return _ask(con, "chosen_stretch_usage", "snapshot_id", "used_from")
+
+
+def remaining_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """What is alive now would still use from now to each period's end, per account × SKU × region, sorted."""
+    return _ask(con, "remaining_usage", "period_start", "account_id", "sku", "region")
+
+
+def alive(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """The snapshots that are alive now, sorted."""
+    return _ask(con, "alive", "account_id", "project_id", "snapshot_id")
+
+
+def first_month(con: duckdb.DuckDBPyConnection, zone: tzinfo) -> Month | None:
+    """The month in which the first usage up to now lies; None where there is none."""
+    ((used_from,),) = con.execute(sql("usage", "first_usage")).fetchall()
+    return None if used_from is None else Month.of(used_from, zone)
+
+
+def anomalies(
+    con: duckdb.DuckDBPyConnection,
+    *,
+    accounts: Iterable[str] = (),
+    unpriced: Iterable[Unpriced] = (),
+    resolved: Iterable[str] = (),
+) -> pa.Table:
+    """Every anomaly, sorted.
+
+    `accounts` are those that exist, `unpriced` the periods without a price, and `resolved` the quarantined
+    lines that a person put aside. Usage that cannot be billed is looked for in the periods set, up to now.
+    """
+    _give(con, "accounts", ((account,) for account in accounts))
+    _give(con, "unpriced", unpriced)
+    _give(con, "quarantine_resolutions", ((line,) for line in resolved))
+    define(con, "usage", *ANOMALIES)
+    return _ask(con, "anomalies", "kind", "snapshot_id", "occurred_at", "account_id", "detail")
+
+
+def usage_of(table: pa.Table, *keys: str) -> dict[tuple[str, ...], int]:
+    """Byte-microseconds of a usage table, summed by some of its columns, as Python's integers."""
+    sums: dict[tuple[str, ...], int] = {}
+    columns = [table.column(key).to_pylist() for key in keys]
+    usage = table.column("byte_micros").to_pylist()
+    for row, value in enumerate(usage):
+        key = tuple(column[row] for column in columns)
+        sums[key] = sums.get(key, 0) + int(value)
+    return sums
+
+
+def _give(con: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Make a small relation of rows."""
+    columns: Mapping[str, pa.DataType] = _GIVEN[name]
+    values = list(rows)
+    arrays = [pa.array([row[i] for row in values], kind) for i, kind in enumerate(columns.values())]
+    con.register("given_rows", pa.table(arrays, names=list(columns)))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_rows")
+    con.unregister("given_rows")
+
+
+def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
+    """All rows of a relation, sorted by columns in code-point order, empty values first."""
+    import duckdb
+
+    order = ", ".join(f"{column} NULLS FIRST" for column in sort)
+    try:
+        table = con.view(name).order(order).to_arrow_table()
+        if "byte_micros" in table.column_names:
+            # DuckDB 1.5 lets a sum grow a little past 38 digits.
+            table.column("byte_micros").validate(full=True)
+    except (duckdb.OutOfRangeException, duckdb.ConversionException, pa.ArrowInvalid) as error:
+        raise MeteringError(
+            f"Usage is larger than 38 digits of byte-microseconds hold: {error}",
+            unchanged="Nothing was computed or written.",
+            remedy="Look for events with impossible sizes or times, and retract them.",
+        ) from None
+    return table

@@ -1,0 +1,23 @@
+-- One stretch of constant size in a metered snapshot's lifespan; the stretches of a snapshot do not overlap.
+-- A snapshot that was never resized finds no size_changes: its lifespan is its one stretch.
+SELECT
+    snapshot_id, stretch_start, stretch_end, size_bytes, account_id, project_id, region, sku, ready_at, ended_at
+FROM (
+    SELECT
+        lifespans.snapshot_id,
+        CASE WHEN changed_at > ready_at THEN changed_at ELSE ready_at END AS stretch_start,
+        CASE
+            WHEN next_changed_at IS NULL OR ended_at <= next_changed_at THEN ended_at
+            ELSE next_changed_at
+        END AS stretch_end,
+        CASE WHEN changed_at >= ready_at THEN size_changes.size_bytes ELSE lifespans.size_bytes END AS size_bytes,
+        account_id,
+        project_id,
+        region,
+        sku,
+        ready_at,
+        ended_at
+    FROM lifespans
+    LEFT JOIN size_changes ON size_changes.snapshot_id = lifespans.snapshot_id
+) AS cut
+WHERE stretch_end IS NULL OR stretch_start < stretch_end

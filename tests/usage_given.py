@@ -1,0 +1,95 @@
+"""Given events: as short lines for people, as Arrow for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pyarrow as pa
+from reference import Event
+
+from metering.lake import connect
+from metering.schema import arrow_schema
+from metering.usage import meter
+from metering.values import Month, to_instant
+
+TYPES = {
+    **{name: f"snapshot.{name}" for name in ("creating", "ready", "resized", "failed", "deleted")},
+    "vm-deleted": "vm.deleted",
+    "retract": "event.retracted",
+}
+
+
+def instant(text: str) -> int:
+    """`2026-05-03` or `2026-05-03T10:00:00.25`, in UTC unless it says otherwise."""
+    moment = datetime.fromisoformat(text)
+    return to_instant(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def parse_events(text: str) -> list[Event]:
+    """One event a line: `TIME TYPE SUBJECT [field=value …]`; ids count from e1, ready has defaults."""
+    return [_parse(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _parse(line: str, number: int) -> Event:
+    time, kind, subject, *rest = line.split()
+    said: dict[str, Any] = dict(word.split("=", 1) for word in rest)
+    for name in ("size_bytes", "batch"):
+        if name in said:
+            said[name] = int(said[name])
+    if kind == "ready":
+        defaults = {"account_id": "acc", "project_id": "prj", "region": "reg", "resource_type": "vm"}
+        said = {**defaults, "resource_id": "vm-1", "size_bytes": 1, **said}
+    said = {"source": "/s", "id": f"e{number}", **said}
+    return Event(**said, type=TYPES[kind], subject=subject, time=instant(time))
+
+
+def events_table(events: Iterable[Event]) -> pa.Table:
+    """The relation `events` of these events, in this order."""
+    rows = [{**asdict(event), "ingested_at": event.time, "raw": "{}"} for event in events]
+    return pa.Table.from_pylist(rows, arrow_schema("events"))
+
+
+def quarantine_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """The relation `quarantine` of these rows."""
+    defaults = {"batch": 1, "ingested_at": 0, "file": "f", "line": 1, "message": "m", "raw": b"{}"}
+    return pa.Table.from_pylist([{**defaults, **row} for row in rows], arrow_schema("quarantine"))
+
+
+@cache
+def _connection(kind: bool) -> duckdb.DuckDBPyConnection:
+    con = connect()
+    con.execute("SET threads = 1")
+    return con
+
+
+def opened(
+    events: Iterable[Event],
+    now: int,
+    zone: str = "UTC",
+    periods: Iterable[meter.Period] = (),
+    quarantine: Sequence[dict[str, Any]] = (),
+    keep_lifespans: bool = True,
+) -> duckdb.DuckDBPyConnection:
+    """A connection on which this room's relations are open over the events; it is used again and again."""
+    con = _connection(keep_lifespans)
+    con.from_arrow(events_table(events)).create_view("events", replace=True)
+    con.from_arrow(quarantine_table(quarantine)).create_view("quarantine", replace=True)
+    meter.open_relations(con, now, ZoneInfo(zone), keep_lifespans=keep_lifespans)
+    meter.set_periods(con, periods)
+    return con
+
+
+def months(first: str, last: str, zone: str = "UTC") -> list[meter.Period]:
+    """Each month from the first to the last as one period."""
+    return meter.month_periods(meter.months_between(Month.parse(first), Month.parse(last)), ZoneInfo(zone))
+
+
+def rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
+    """Some columns of a table, row by row."""
+    return list(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
