@@ -68,7 +68,11 @@ def _billable(home: Home, run: Run, say: Say) -> int:
         for reason, usage in unbillable(home, con, currency_of, billed_months(home, con))
     }
     told_path = home.lake.root / "state" / "unbillable.json"
-    told = set(msgspec.json.decode(told_path.read_bytes(), type=list[tuple[str, str, str, str]])) if told_path.exists() else set()
+    told = (
+        set(msgspec.json.decode(told_path.read_bytes(), type=list[tuple[str, str, str, str]]))
+        if told_path.exists()
+        else set()
+    )
     for reason, account, sku, region in sorted(found):
         say(f"cannot be billed: {sku} of {account} in {region}: {reason}")
     told_path.parent.mkdir(parents=True, exist_ok=True)

@@ -94,6 +94,4 @@ def arrow_schema(name: str) -> pa.Schema:
         "flag": pa.int64(),
         "usage": pa.decimal128(38, 0),
     }
-    return pa.schema(
-        [pa.field(column.name, kinds[column.kind], column.nullable) for column in table(name).columns]
-    )
+    return pa.schema([pa.field(column.name, kinds[column.kind], column.nullable) for column in table(name).columns])

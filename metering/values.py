@@ -64,8 +64,8 @@ def to_datetime(instant: int, zone: tzinfo = UTC) -> datetime:
 def format_instant(instant: int) -> str:
     """An instant as RFC 3339 in UTC, with as many digits of the second as it needs (0, 3 or 6)."""
     moment = to_datetime(instant)
-    precision = "seconds" if instant % MICROS_PER_SECOND == 0 else (
-        "milliseconds" if instant % 1000 == 0 else "microseconds"
+    precision = (
+        "seconds" if instant % MICROS_PER_SECOND == 0 else ("milliseconds" if instant % 1000 == 0 else "microseconds")
     )
     return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 

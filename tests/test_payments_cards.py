@@ -42,7 +42,7 @@ def given(tmp_path: Path) -> Given:
         ("pm_sandbox_lostAnswer", ["succeeded"], 1, 0),
         ("pm_sandbox_lostDecline", ["declined:generic_decline"], 0, 3),
         ("pm_sandbox_timeout", ["succeeded"], 1, 0),
-        ("pm_sandbox_unavailable", ["unknown:the connection was cut"], 0, 3),
+        ("pm_sandbox_unavailable", ["unknown:connection_cut"], 0, 3),
         ("pm_sandbox_wrongAmount", ["unknown:wrong_amount"], 1, 3),
         ("pm_sandbox_spentIntent", ["declined:intent_cancelled", "succeeded"], 1, 0),
         ("tok_nonsense", ["declined:resource_missing"], 0, 3),

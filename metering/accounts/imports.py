@@ -55,7 +55,7 @@ def import_accounts(con: sa.Connection, path: str, now: int, run: int) -> tuple[
             row.wrong(f"account {name!r} stands already on line {seen[name]}")
         seen[name] = row.line
         if posted.get(name, account["currency"]) != account["currency"]:
-            row.wrong(f"account {name!r} has postings in {posted[name]}; its currency cannot become {account['currency']}")
+            row.wrong(f"account {name!r} has postings in {posted[name]}; its currency cannot change")
         before = known.get(name)
         if before is None or any(before[column] != value for column, value in account.items()):
             version = before["version"] + 1 if before else 1

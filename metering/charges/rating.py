@@ -54,9 +54,7 @@ class Rated:
     unbillable: list[Unbillable] = field(default_factory=list)
 
 
-def rate_usage(
-    sums: Iterable[UsageSum], currency_of: Mapping[str, str], prices: Mapping[str, MonthPrices]
-) -> Rated:
+def rate_usage(sums: Iterable[UsageSum], currency_of: Mapping[str, str], prices: Mapping[str, MonthPrices]) -> Rated:
     """Rate usage: `currency_of` names the known accounts, `prices` what prices each month."""
     rated = Rated()
     for usage in sums:

@@ -10,7 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from metering.charges.prices import MonthPrices, PriceList, PriceRow
+from metering.charges.prices import MonthPrices, PriceList, PriceRow, read_prices
+from metering.errors import UsageError
 from metering.ledger.book import insert
 from metering.ledger.tables import metadata
 from metering.values import format_price
@@ -28,7 +29,8 @@ def stored_lists(con: sa.Connection, before: tuple[str, int] | None = None) -> d
     query = sa.select(layers).order_by(layers.c.month, layers.c.layer)
     if before is not None:
         month, run = before
-        query = query.where(sa.or_(layers.c.close_month < month, sa.and_(layers.c.kind == "reprice", layers.c.run < run)))
+        by_person = sa.and_(layers.c.kind == "reprice", layers.c.run < run)
+        query = query.where(sa.or_(layers.c.close_month < month, by_person))
     found: dict[str, list[Any]] = defaultdict(list)
     for layer in con.execute(query).mappings():
         found[layer["month"]].append(layer)
@@ -121,3 +123,18 @@ def list_of_close(con: sa.Connection, month: str) -> PriceList:
     name = con.scalar(sa.select(layers.c.price_list).where(layers.c.month == month, layers.c.kind == "close"))
     assert name is not None, month
     return _load(con, [name])[name]
+
+
+def reprice(con: sa.Connection, path: str, month: str, reason: str, now: int, run: int) -> bool:
+    """Take the current price list into force for a closed month; False if it is already."""
+    lists = stored_lists(con).get(month)
+    if lists is None:
+        raise UsageError(
+            f"{month} is not closed; its close will take the prices as they are then.",
+            unchanged="Nothing was changed.",
+        )
+    prices = read_prices(path)
+    if lists[0].hash == prices.hash:
+        return False
+    store_list(con, prices, month=month, kind="reprice", recorded_at=now, run=run, reason=reason)
+    return True

@@ -69,8 +69,8 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
     accounts = [
         {"ledger_account": name, "class": body["class"], "per": body.get("per")} for name, body in chart().items()
     ]
-    columns = {name: pa.array([row[name] for row in accounts], pa.string()) for name in ("ledger_account", "class", "per")}
-    con.register("chart", pa.table(columns))
+    schema = pa.schema([(name, pa.string()) for name in ("ledger_account", "class", "per")])
+    con.register("chart", pa.Table.from_pylist(accounts, schema))
     with home.book.read() as ledger:
         months = closed_months(ledger)
     paths = [home.lake.root / path_of(str(month), "allocations") for month in months]

@@ -56,19 +56,17 @@ class Context:
     def say(self, sentence: str, **facts: Any) -> None:
         """Talk: to standard error, as text or as one JSON object a line."""
         if self.json_logs:
-            print(json.dumps({"message": sentence, **facts}, ensure_ascii=False), file=sys.stderr)
+            click.echo(json.dumps({"message": sentence, **facts}, ensure_ascii=False), err=True)
         elif not self.quiet:
-            print(sentence, file=sys.stderr)
+            click.echo(sentence, err=True)
 
     def complain(self, error: MeteringError) -> None:
         """Say what went wrong."""
         if self.json_logs:
-            print(
-                json.dumps({"level": "error", "message": str(error), "exit_code": error.exit_code}, ensure_ascii=False),
-                file=sys.stderr,
-            )
+            facts = {"level": "error", "message": str(error), "exit_code": error.exit_code}
+            click.echo(json.dumps(facts, ensure_ascii=False), err=True)
         else:
-            print(f"metering: {error}", file=sys.stderr)
+            click.echo(f"metering: {error}", err=True)
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)
@@ -83,15 +81,19 @@ def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     return callback
 
 
+_OPTIONS = (
+    ("json_logs", "--json-logs", {"is_flag": True}, "Talk in JSON, one object a line."),
+    ("quiet", "--quiet", {"is_flag": True}, "Only data and errors."),
+    ("now", "--now", {"metavar": "TIME"}, "The engine's clock, RFC 3339 [METERING_NOW]."),
+    ("home_path", "--home", {"metavar": "DIR"}, "The home [METERING_HOME, else this folder]."),
+)
+
+
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that may stand before or after the command's name."""
-    for option in (
-        click.option("--json-logs", is_flag=True, expose_value=False, callback=_keep("json_logs"), help="Talk in JSON, one object a line."),
-        click.option("--quiet", is_flag=True, expose_value=False, callback=_keep("quiet"), help="Only data and errors."),
-        click.option("--now", metavar="TIME", expose_value=False, callback=_keep("now"), help="The engine's clock, RFC 3339 [METERING_NOW]."),
-        click.option("--home", "home_path", metavar="DIR", expose_value=False, callback=_keep("home_path"), help="The home [METERING_HOME, else this folder]."),
-    ):  # fmt: skip
-        function = option(function)
+    for name, flag, settings, help in _OPTIONS:
+        decorate = click.option(flag, name, expose_value=False, callback=_keep(name), help=help, **settings)  # type: ignore[arg-type]
+        function = decorate(function)
     return function
 
 
@@ -128,7 +130,32 @@ def _end(context: Context, work: Callable[[], int | None]) -> NoReturn:
     except MeteringError as error:
         context.complain(error)
         code = error.exit_code
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        failure = _of_the_machine(error)
+        if failure is None:
+            raise
+        context.complain(failure)
+        code = failure.exit_code
     _leave(code or 0)
+
+
+def _of_the_machine(error: Exception) -> MeteringError | None:
+    """What to say of an error that the machine made (disk, memory, permissions); None for one that we made."""
+    import duckdb
+
+    if isinstance(error, OSError):
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    elif isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.OutOfRangeException)):
+        message = str(error).splitlines()[0]
+    else:
+        return None
+    return MeteringError(
+        f"{message}.",
+        unchanged="What was committed before stands; nothing is half-done.",
+        remedy="Mend the cause and run the same command again.",
+    )
 
 
 def _leave(code: int) -> NoReturn:

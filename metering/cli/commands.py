@@ -19,11 +19,14 @@ Command = Callable[..., Any]
 
 
 def month_option(text: str | None) -> Month | None:
-    """The month that an option or argument names."""
+    """The month that an option or argument names, if it is given."""
+    return None if text is None else month_of(text)
+
+
+def month_of(text: str) -> Month:
+    """The month that a text names."""
     from metering.values import InvalidValue, Month
 
-    if text is None:
-        return None
     try:
         return Month.parse(text)
     except InvalidValue as error:
@@ -138,6 +141,28 @@ def verify(context: Context) -> int:
     return NEEDS_PERSON if problems else DONE
 
 
+@command(app, "explain")
+@click.argument("invoice", required=False)
+@click.option("--line", type=int, metavar="N", help="Only this line.")
+@click.option("--snapshot", metavar="ID", help="Instead: every invoice line that a snapshot is on.")
+@click.option("--format", "format", type=click.Choice(["table", "csv", "json"]), help="For --snapshot.")
+def explain(context: Context, invoice: str | None, line: int | None, snapshot: str | None, format: str | None) -> int:
+    """Compute an invoice again from its stored inputs and events, and show the arithmetic. Exit 3 if it differs."""
+    from metering.close.explain import explain as run_explain
+    from metering.close.explain import sentences
+
+    if (invoice is None) == (snapshot is None):
+        raise UsageError("Name an invoice, or a snapshot with --snapshot.")
+    if snapshot is not None:
+        return print_report(context, "snapshot-lines", snapshot=snapshot, format=format)
+    explained = run_explain(context.open(), invoice or "")
+    if line is not None and line not in {issued["line"] for issued in explained.lines}:
+        raise UsageError(f"{invoice} has no line {line}; it has {len(explained.lines)}.")
+    for sentence in sentences(explained, line):
+        click.echo(sentence)
+    return NEEDS_PERSON if explained.differences else DONE
+
+
 @command(app, "status")
 def status(context: Context) -> int:
     """What is closed, what is open, and what needs a person."""
@@ -196,6 +221,7 @@ def print_report(
     format: str | None = None,
     output: str | None = None,
     as_of: int | None = None,
+    snapshot: str | None = None,
 ) -> int:
     """Print a report in the format asked for."""
     from metering.reports.ask import Filter, ask
@@ -205,7 +231,7 @@ def print_report(
     if month and (first or last):
         raise UsageError("--month names one month; --from and --to name several: give one or the other.")
     home = context.open()
-    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of)
+    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot)
     table = ask(home, name, wanted)
     write(reports()[name], table, home.config.billing.gigabyte_bytes, output_format(format), output)
     return DONE
@@ -233,5 +259,51 @@ def usage(context: Context, by: str, billed: bool, as_of: int | None, **options:
 
 
 def _usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
+    if billed and by == "day":
+        raise UsageError("--billed cannot go by day: invoices are by month.")
     name = "usage" if by == "account" else f"usage-by-{by}"
     return print_report(context, f"billed-{name}" if billed else name, as_of=as_of, **options)
+
+
+@command(app, "schema")
+@click.argument("name", required=False)
+def schema(context: Context, name: str | None) -> int:
+    """Print the data dictionary: a table or report by NAME, or the list of all."""
+    from metering.reports.catalog import reports
+    from metering.schema import tables
+
+    entries: dict[str, Any] = {**tables(), **{f"report {key}": value for key, value in reports().items()}}
+    if name is None:
+        for title, entry in entries.items():
+            click.echo(f"{title:<36} {entry.grain}")
+        return DONE
+    found = [(title, entry) for title, entry in entries.items() if title in (name, f"report {name}")]
+    if not found:
+        raise UsageError(f"There is no table or report {name!r}.", remedy="`metering schema` lists them.")
+    for title, entry in found:
+        click.echo(f"{title}: {entry.grain}")
+        for column in entry.columns:
+            click.echo(f"  {column.name:<24} {column.kind:<9} {column.doc}")
+    return DONE
+
+
+# Exports
+
+
+@app.group("export")
+def export() -> None:
+    """The books and reports in other tools' formats."""
+
+
+@command(export, "beancount")
+@click.option("--output", metavar="FILE", help="Write to a file.")
+def export_beancount(context: Context, output: str | None) -> int:
+    """The ledger as a Beancount file, with every balance asserted."""
+    from metering.reports.beancount import beancount
+
+    text = "\n".join(beancount(context.open())) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
+    return DONE

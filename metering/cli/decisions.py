@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from metering.cli.app import Context, command, group
-from metering.cli.commands import print_report
-from metering.errors import DONE
+from metering.cli.app import Context, app, command, group
+from metering.cli.commands import month_of, print_report
+from metering.errors import DONE, UsageError
+
+if TYPE_CHECKING:
+    from metering.home import Home, Run
 
 if TYPE_CHECKING:
     pass
@@ -59,6 +62,24 @@ def accounts_import(context: Context, file: str) -> int:
         with home.book.write() as con:
             changed, same = import_accounts(con, file, home.now, run.run)
         sentence = f"{changed} accounts new or changed, {same} as they were"
+        run.say(sentence)
+        context.say(sentence)
+    return DONE
+
+
+@command(accounts, "close")
+@click.argument("account")
+def accounts_close(context: Context, account: str) -> int:
+    """Close an account: after its final invoice, what balance is left is paid out."""
+    from metering.corrections.closures import close_account
+
+    home = context.open()
+    with home.lock(), home.run(f"accounts close {account}") as run:
+        with home.book.write() as con:
+            new = close_account(con, account, home.now, run.run)
+        sentence = (
+            f"{account}: {'closed; its balance is paid out after its final invoice' if new else 'closed already'}"
+        )
         run.say(sentence)
         context.say(sentence)
     return DONE
@@ -129,6 +150,24 @@ def prices(context: Context) -> None:
     """What usage costs."""
 
 
+@command(prices, "reprice")
+@click.argument("month")
+@click.option("--reason", required=True, metavar="R", help="Why closed usage gets other prices.")
+def prices_reprice(context: Context, month: str, reason: str) -> int:
+    """Accept prices.csv for a closed month; the next close adjusts what was billed."""
+    from metering.charges.stored import reprice
+
+    home = context.open()
+    wanted = str(month_of(month))
+    with home.lock(), home.run(f"prices reprice {month}") as run:
+        with home.book.write() as con:
+            new = reprice(con, str(home.prices_file), wanted, reason, home.now, run.run)
+        sentence = f"{wanted}: {'prices.csv counts from now on' if new else 'prices.csv counts already'}"
+        run.say(f"{sentence}: {reason}")
+        context.say(sentence)
+    return DONE
+
+
 @command(prices, "check")
 def prices_check(context: Context) -> int:
     """Read prices.csv and say whether it would change what closed months were billed at."""
@@ -140,3 +179,109 @@ def prices_check(context: Context) -> int:
     check_prices(home)
     context.say(f"{rows} price rows; none changes a closed month.")
     return DONE
+
+
+# Corrections
+
+
+def _after_release(context: Context, home: Home, run: Run, invoice: str) -> None:
+    """Have an invoice's payment intent cancelled, so that it can be corrected."""
+    from metering.payments.collect import release
+
+    _, outcome = release(home, run, invoice)
+    for sentence in outcome.sentences():
+        context.say(sentence)
+
+
+def _told(context: Context, run: Run, sentence: str) -> int:
+    run.say(sentence)
+    context.say(sentence)
+    return DONE
+
+
+@command(app, "credit-note")
+@click.argument("invoice")
+@click.option("--amount", required=True, metavar="A", help="Gross, in major units.")
+@click.option("--reason", required=True, metavar="R")
+def credit_note(context: Context, invoice: str, amount: str, reason: str) -> int:
+    """Issue a credit note: it reduces what is due, the rest becomes balance."""
+    from metering.corrections import documents
+    from metering.values import Month
+
+    home = context.open()
+    month = str(Month.of(home.now, home.config.billing.zone))
+    with home.lock(), home.run(f"credit-note {invoice} --amount {amount}") as run:
+        with home.book.write() as con:
+            number = documents.credit_note(con, invoice, amount, reason, home.now, run.run, month)
+        click.echo(number)
+        return _told(context, run, f"{number}: {amount} of {invoice} credited")
+
+
+@command(app, "void")
+@click.argument("invoice")
+@click.option("--rebill", is_flag=True, help="The next close bills its usage again.")
+@click.option("--reason", default="", metavar="R")
+def void(context: Context, invoice: str, rebill: bool, reason: str) -> int:
+    """Take an invoice back; what was paid on it returns the way it was paid."""
+    from metering.corrections import documents
+
+    home = context.open()
+    with home.lock(), home.run(f"void {invoice}{' --rebill' if rebill else ''}") as run:
+        _after_release(context, home, run, invoice)
+        with home.book.write() as con:
+            number = documents.void(con, invoice, reason, home.now, run.run, rebill=rebill)
+        return _told(context, run, f"{number}: {invoice} is void{'; its usage is billed again' if rebill else ''}")
+
+
+@command(app, "write-off")
+@click.argument("invoice")
+@click.option("--reason", required=True, metavar="R")
+def write_off(context: Context, invoice: str, reason: str) -> int:
+    """Give up what is owed on an invoice: it becomes uncollectible."""
+    from metering.corrections import documents
+
+    home = context.open()
+    with home.lock(), home.run(f"write-off {invoice}") as run:
+        _after_release(context, home, run, invoice)
+        with home.book.write() as con:
+            number = documents.write_off(con, invoice, reason, home.now, run.run)
+        return _told(context, run, f"{number}: {invoice} is uncollectible")
+
+
+@command(app, "refund")
+@click.argument("payment")
+@click.option("--amount", metavar="A", help="Left out: all that is left of it.")
+@click.option("--to-card", is_flag=True, help="To the card instead of the balance.")
+@click.option("--reason", default="", metavar="R")
+def refund(context: Context, payment: str, amount: str | None, to_card: bool, reason: str) -> int:
+    """Give a card payment back, to the balance or to the card."""
+    from metering.corrections import money
+    from metering.payments.refunds import refund_card
+
+    home = context.open()
+    with home.lock(), home.run(f"refund {payment}") as run:
+        with home.book.write() as con:
+            make = money.begin_card_refund if to_card else money.refund_to_balance
+            number = make(con, payment, amount, reason, home.now, run.run)
+        if to_card:
+            refund_card(home, run, number)
+        return _told(context, run, f"{number}: {payment} refunded to the {'card' if to_card else 'balance'}")
+
+
+@command(app, "dispute")
+@click.argument("payment")
+@click.option("--opened", "outcome", flag_value="opened")
+@click.option("--won", "outcome", flag_value="won")
+@click.option("--lost", "outcome", flag_value="lost")
+@click.option("--reason", default="", metavar="R")
+def dispute(context: Context, payment: str, outcome: str | None, reason: str) -> int:
+    """Record that a dispute of a payment was opened, won or lost."""
+    from metering.corrections import money
+
+    if outcome is None:
+        raise UsageError("Say how the dispute stands: --opened, --won or --lost.")
+    home = context.open()
+    with home.lock(), home.run(f"dispute {payment} --{outcome}") as run:
+        with home.book.write() as con:
+            number = money.dispute(con, payment, outcome, reason, home.now, run.run)
+        return _told(context, run, f"{number}: dispute of {payment} {outcome}")

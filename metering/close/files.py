@@ -90,9 +90,7 @@ def recompute_allocations(home: Home, con: sa.Connection, month: str, lines: pa.
     return _allocate(home, con, inputs, lines.to_pylist(), rate_all(home, inputs))
 
 
-def _allocate(
-    home: Home, con: sa.Connection, inputs: Inputs, lines: list[dict[str, Any]], rated: Rated
-) -> pa.Table:
+def _allocate(home: Home, con: sa.Connection, inputs: Inputs, lines: list[dict[str, Any]], rated: Rated) -> pa.Table:
     month = str(inputs.month)
     months = {row["month"] for row in lines} | {month}
     prices = prices_in_force(home, inputs)

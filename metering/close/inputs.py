@@ -47,8 +47,12 @@ class Inputs:
     @property
     def accounts_hash(self) -> str:
         """The hash over all account rows."""
-        return digest([[account[name] for name in sorted(account) if name not in _BOOKKEEPING]
-                       for account in self.accounts.values()])
+        return digest(
+            [
+                [account[name] for name in sorted(account) if name not in _BOOKKEEPING]
+                for account in self.accounts.values()
+            ]
+        )
 
     @property
     def hash(self) -> str:

@@ -62,9 +62,7 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
     return Closed(month, drafts.hash, drafts, settled, allocations)
 
 
-def _record(
-    home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocations: pa.Table, *, approved: bool
-) -> None:
+def _record(home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocations: pa.Table, *, approved: bool) -> None:
     """Store the close with everything that it was computed from."""
     inputs = drafts.inputs
     month = str(inputs.month)
@@ -117,9 +115,7 @@ def _record(
 def _store_prices(home: Home, con: sa.Connection, run: Run, drafts: Drafts) -> None:
     inputs: Inputs = drafts.inputs
     month = str(inputs.month)
-    store_list(
-        con, inputs.prices, month=month, kind="close", recorded_at=home.now, run=run.run, close_month=month
-    )
+    store_list(con, inputs.prices, month=month, kind="close", recorded_at=home.now, run=run.run, close_month=month)
     for earlier, keys in sorted(drafts.rated.gaps.items()):
         store_list(
             con,

@@ -28,11 +28,7 @@ def _with_usage(home: Home, changes: list[PriceChange]) -> list[PriceChange]:
     edges = sorted({(change.month, edge) for change in changes for edge in (change.since, change.until)})
     meter.set_periods(
         duck,
-        [
-            meter.Period(month, since, until)
-            for (month, since), (same, until) in pairwise(edges)
-            if month == same
-        ],
+        [meter.Period(month, since, until) for (month, since), (same, until) in pairwise(edges) if month == same],
     )
     used = meter.account_usage(duck).select(["account_id", "sku", "region", "period_start"]).to_pylist()
     starts: dict[tuple[str, str, str], list[int]] = {}

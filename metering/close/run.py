@@ -159,7 +159,9 @@ def _tell_unbilled(home: Home, start: Month, say: Say) -> None:
         return
     meter.set_periods(con, [meter.Period("before", first.bounds(zone)[0], start.bounds(zone)[0])])
     total = sum(int(value) for value in meter.account_usage(con).column("byte_micros").to_pylist())
-    say(f"Before {start} lie {format_gb_hours(total, home.config.billing.gigabyte_bytes)} GB-hours; they are never billed.")
+    say(
+        f"Before {start} lie {format_gb_hours(total, home.config.billing.gigabyte_bytes)} GB-hours; they are never billed."
+    )
 
 
 def _finish(home: Home, run: Run, month: Month, say: Say) -> int:
@@ -210,9 +212,7 @@ def _tell_unbillable(home: Home, month: Month, say: Say) -> int:
 def _summarize(home: Home, closed: Closed, say: Say) -> None:
     """The summary of a close, one line per currency."""
     settled, drafts = closed.settled, closed.drafts
-    usage = sum(
-        line.byte_micros for draft in drafts.invoices for line in draft.lines if line.kind == "usage"
-    )
+    usage = sum(line.byte_micros for draft in drafts.invoices for line in draft.lines if line.kind == "usage")
     say(
         f"{closed.month}: {settled.invoices} invoices,"
         f" {format_gb_hours(usage, home.config.billing.gigabyte_bytes)} GB-hours."
@@ -225,3 +225,5 @@ def _summarize(home: Home, closed: Closed, say: Say) -> None:
             f" carried {format_money(settled.carried[currency], currency)},"
             f" to the cards {format_money(settled.to_charge[currency], currency)}."
         )
+    for account, currency, amount in settled.paid_out:
+        say(f"  Pay out {format_money(amount, currency)} {currency} to {account}: the account is closed.")

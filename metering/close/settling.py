@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from metering.close.drafting import Draft, Drafts
 from metering.close.inputs import Inputs
+from metering.corrections.closures import pay_out
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT
@@ -57,6 +58,7 @@ class Settled:
     balance_used: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     carried: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     to_charge: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    paid_out: list[tuple[str, str, int]] = field(default_factory=list)
 
 
 class Settlement:
@@ -71,6 +73,7 @@ class Settlement:
         self._purses = Purses.read(con)
         self._journal = Journal(con, home.now, run)
         self._now = home.now
+        self._run = run
         self._tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.settled = Settled()
 
@@ -82,6 +85,8 @@ class Settlement:
         for name in ("invoices", "invoice_lines", "withheld", "returns"):
             insert(self._con, name, self._tables[name])
         self._journal.flush()
+        inputs = self._drafts.inputs
+        self.settled.paid_out = pay_out(self._con, self._journal, inputs.period_end, self._month, self._now, self._run)
         return self.settled
 
     def _issue(self, draft: Draft) -> None:
@@ -93,7 +98,9 @@ class Settlement:
         brought = sum(amount.amount_minor for amount in carried) + sum(withheld.values())
         self._write(draft, brought)
 
-        self._journal.post("invoice", post.invoice_issue(account, currency, number, draft.subtotal_minor, draft.tax_minor))
+        self._journal.post(
+            "invoice", post.invoice_issue(account, currency, number, draft.subtotal_minor, draft.tax_minor)
+        )
         for earlier in carried:
             self._journal.post(
                 "brought_forward",
@@ -200,9 +207,7 @@ class Settlement:
                 if credit.remaining_minor and credit.expires is not None and credit.expires < day:
                     self._journal.post(
                         "credit_lapse",
-                        post.credit_lapse(
-                            credit.account_id, credit.currency, credit.remaining_minor, credit.reference
-                        ),
+                        post.credit_lapse(credit.account_id, credit.currency, credit.remaining_minor, credit.reference),
                     )
 
     def _write(self, draft: Draft, brought: int) -> None:

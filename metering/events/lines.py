@@ -26,10 +26,7 @@ BOM = b"\xef\xbb\xbf"
 CANDIDATES = pa.schema(
     [
         pa.field("line", pa.int64()),
-        *(
-            pa.field(name, pa.int64() if name in ("time", "size_bytes") else pa.string())
-            for name in Accepted._fields
-        ),
+        *(pa.field(name, pa.int64() if name in ("time", "size_bytes") else pa.string()) for name in Accepted._fields),
         pa.field("raw", pa.string()),
     ]
 )

@@ -53,6 +53,16 @@ class History:
             if name not in self._void
         )
 
+    def noted(self, name: str) -> int:
+        """What credit notes have taken off an invoice, gross."""
+        return sum(
+            row["amount_minor"] for row in self._corrections if row["invoice"] == name and row["kind"] == "credit_note"
+        )
+
+    def given_back_since(self, name: str) -> int:
+        """What adjustments on later invoices have given back of what paid an invoice."""
+        return sum(row["amount_minor"] for row in self._returns if row["origin_invoice"] == name)
+
     def _reduced(self, name: str) -> dict[str, int]:
         """Credit notes and write-offs of an invoice by month: its own month first, then the latest."""
         left = sum(row["amount_minor"] for row in self._corrections if row["invoice"] == name)
@@ -78,11 +88,14 @@ class History:
                 found += reversed(_up_to(self.unreturned(name)[::-1], gross))
         return found + own
 
-    def unreturned(self, name: str) -> list[Source]:
-        """What paid an invoice's own total, in order of payment, less what went back since."""
+    def unreturned(self, name: str, *, with_brought: bool = False) -> list[Source]:
+        """What paid an invoice, in order of payment, less what went back since.
+
+        Without what it brought forward, which is paid first; or with it.
+        """
         sources = self._paid(name)
-        brought = self.invoices[name]["brought_forward_minor"]
-        sources = _without_first(sources, max(brought, 0))
+        if not with_brought:
+            sources = _without_first(sources, max(self.invoices[name]["brought_forward_minor"], 0))
         for returned in self._returns:
             if returned["origin_invoice"] == name:
                 sources = _less(sources, returned)

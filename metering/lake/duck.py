@@ -26,9 +26,7 @@ def connect(memory_limit: str | None = None, spill: Path | None = None) -> duckd
     return con
 
 
-def define(
-    con: duckdb.DuckDBPyConnection, room: str, *names: str, kind: Literal["VIEW", "TABLE"] = "VIEW"
-) -> None:
+def define(con: duckdb.DuckDBPyConnection, room: str, *names: str, kind: Literal["VIEW", "TABLE"] = "VIEW") -> None:
     """Define relations from `metering/<room>/<name>.sql`, each as a temporary view or table of that name."""
     for name in names:
         con.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {sql(room, name)}")

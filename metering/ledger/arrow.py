@@ -38,12 +38,12 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
 def _read(column: Column) -> str:
     """A column as ADBC can read it: it guesses types from the first rows, so that no text may be empty."""
     if column.nullable and column.kind not in _DUCK:
-        return f"coalesce(\"{column.name}\", '') AS \"{column.name}\""
+        return f'coalesce("{column.name}", \'\') AS "{column.name}"'
     return f'"{column.name}"'
 
 
 def _typed(column: Column) -> str:
     kind = _DUCK.get(column.kind, "VARCHAR")
     if column.nullable and kind == "VARCHAR":
-        return f"nullif(CAST(\"{column.name}\" AS VARCHAR), '') AS \"{column.name}\""
+        return f'nullif(CAST("{column.name}" AS VARCHAR), \'\') AS "{column.name}"'
     return f'CAST("{column.name}" AS {kind}) AS "{column.name}"'

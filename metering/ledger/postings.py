@@ -240,3 +240,78 @@ def card_surplus(account: str, currency: str, invoice: str, payment: str, amount
         Entry("gateway", amount, account, currency, invoice, payment),
         Entry("balance", -amount, account, currency, invoice, payment),
     ]
+
+
+# Corrections
+
+
+def credit_note(
+    account: str, currency: str, invoice: str, note: str, *, net: int, tax: int, due: int, carried: int
+) -> list[Entry]:
+    """A credit note reduced what is due or carried on an invoice; the rest of it is balance."""
+    return [
+        Entry("credit_notes", net, account, currency, invoice, reference=note),
+        Entry("tax", tax, account, currency, invoice, reference=note),
+        Entry("receivable", -due, account, currency, invoice, reference=note),
+        Entry("carried", -carried, account, currency, invoice, reference=note),
+        Entry("balance", due + carried - net - tax, account, currency, invoice, reference=note),
+    ]
+
+
+def write_off(account: str, currency: str, invoice: str, reference: str, *, due: int, carried: int) -> list[Entry]:
+    """What is owed on an invoice will not come."""
+    return [
+        Entry("bad_debt", due + carried, account, currency, invoice, reference=reference),
+        Entry("receivable", -due, account, currency, invoice, reference=reference),
+        Entry("carried", -carried, account, currency, invoice, reference=reference),
+    ]
+
+
+def void(account: str, currency: str, invoice: str, reference: str, *, net: int, tax: int) -> list[Entry]:
+    """An invoice is taken back: it is owed no more."""
+    return [
+        Entry("voids", net, account, currency, invoice, reference=reference),
+        Entry("tax", tax, account, currency, invoice, reference=reference),
+        Entry("receivable", -net - tax, account, currency, invoice, reference=reference),
+    ]
+
+
+def gone_already(account: str, currency: str, invoice: str, ledger_account: str, amount: int) -> list[Entry]:
+    """Of what a void gives back, part had gone back before by a refund or a lost dispute."""
+    return [
+        Entry("receivable", amount, account, currency, invoice),
+        Entry(ledger_account, -amount, account, currency, invoice),
+    ]
+
+
+def refund(
+    account: str, currency: str, invoice: str, payment: str, reference: str, amount: int, *, to_card: bool
+) -> list[Entry]:
+    """A card payment was given back, to the card or to the balance."""
+    return [
+        Entry("refunds", amount, account, currency, invoice, payment, reference),
+        Entry("gateway" if to_card else "balance", -amount, account, currency, invoice, payment, reference),
+    ]
+
+
+def dispute(
+    outcome: str, account: str, currency: str, invoice: str, payment: str, reference: str, amount: int
+) -> list[Entry]:
+    """A dispute was opened (the network takes the money), won (it comes back) or lost (it is gone)."""
+    to, source = {
+        "opened": ("disputed", "gateway"),
+        "won": ("gateway", "disputed"),
+        "lost": ("disputes_lost", "disputed"),
+    }[outcome]
+    return [
+        Entry(to, amount, account, currency, invoice, payment, reference),
+        Entry(source, -amount, account, currency, invoice, payment, reference),
+    ]
+
+
+def payout(account: str, currency: str, reference: str, amount: int) -> list[Entry]:
+    """The balance of a closed account is to be paid out."""
+    return [
+        Entry("balance", amount, account, currency, reference=reference),
+        Entry("payouts", -amount, account, currency, reference=reference),
+    ]

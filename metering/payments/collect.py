@@ -97,23 +97,27 @@ def collect(
     return _work(Desk.open(home, run, gateway), work, _collect_account, workers, progress)
 
 
-def release(home: Home, run: Run, invoice: str, *, gateway: Gateway | None = None) -> tuple[bool, Outcome]:
-    """Cancel an invoice's live intent, for a correction; False if it may still succeed or is claimed.
+@contextmanager
+def released(home: Home, run: Run, invoice: str, *, gateway: Gateway | None = None) -> Iterator[tuple[bool, Outcome]]:
+    """Hold an invoice for a correction, with its live intent cancelled.
 
-    A late success is recorded; so the invoice may be paid when this returns True.
+    Yields False if the intent may still succeed or another run holds the invoice. A late success is recorded, so
+    the invoice may be paid although this yields True: look at it again before correcting it.
     """
     desk = Desk.open(home, run, gateway)
     outcome = Outcome()
     try:
         with home.book.claim(_claim(invoice)) as mine:
             if not mine:
-                return False, outcome
+                outcome.add(Event("busy", invoice, "", 0, new=False))
+                yield False, outcome
+                return
             visit = Visit(desk, invoice)
             cleared = visit.clear()
             visit.finish()
             for event in visit.events:
                 outcome.add(event)
-            return cleared, outcome
+            yield cleared, outcome
     finally:
         desk.close()
 

@@ -64,7 +64,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoAnswer(Exception):
-    """The gateway said nothing about what happened; the intent has to be read back."""
+    """The gateway said nothing about what happened, so the intent has to be read back; the text is a code."""
 
 
 class Refused(Exception):

@@ -97,7 +97,7 @@ class Sandbox(Limits):
             _store(con, intent)
             _remember(con, key, request, intent)
         if order.customer == "cus_sandbox_lostCreate":
-            raise NoAnswer("the connection was cut")
+            raise NoAnswer("connection_cut")
         return intent
 
     def confirm(self, ref: str, payment_method: str, key: str) -> Intent:
@@ -119,7 +119,7 @@ class Sandbox(Limits):
             if answer is not None:
                 _remember(con, key, request, answer)
         if answer is None or (confirms == 0 and done.effect in ("lose_answer", "lose_decline")):
-            raise NoAnswer("the connection was cut")
+            raise NoAnswer("connection_cut")
         return answer
 
     def cancel(self, ref: str, key: str) -> Intent:
@@ -138,7 +138,7 @@ class Sandbox(Limits):
         if refusal:
             raise refusal
         if intent.customer == "cus_sandbox_lostCancel":
-            raise NoAnswer("the connection was cut")
+            raise NoAnswer("connection_cut")
         return intent
 
     def read(self, ref: str) -> Intent:
@@ -248,7 +248,7 @@ class Sandbox(Limits):
             os.ftruncate(descriptor, whole)
             written = os.pwrite(descriptor, line, whole)
             if written != len(line):
-                raise NoAnswer("the disk is full")
+                raise NoAnswer("disk_full")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -330,7 +330,7 @@ class Sandbox(Limits):
                         raise
                     con.exec_driver_sql("COMMIT")
             except (sa.exc.DBAPIError, OSError, msgspec.DecodeError) as error:
-                raise NoAnswer(f"the sandbox's files: {error}") from error
+                raise NoAnswer(f"sandbox: {type(error).__name__}") from error
 
 
 def _open(path: Path) -> sa.Engine:
@@ -365,7 +365,7 @@ def _intent(body: str) -> Intent:
 def _load(con: sa.Connection, ref: str) -> tuple[Intent, int]:
     row = con.execute(_INTENTS.select().where(_INTENTS.c.ref == ref)).first()
     if row is None:
-        raise NoAnswer(f"no such intent: {ref}")
+        raise NoAnswer("not_found")
     return _intent(row.body), row.confirms
 
 

@@ -23,20 +23,19 @@ from metering.values import Month
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows of a report are asked for: a range of months (inclusive), an account, events up to a batch."""
+    """Which rows are asked for: a range of months (inclusive), an account, events up to a batch, a snapshot."""
 
     month_from: Month | None = None
     month_to: Month | None = None
     account_id: str | None = None
     as_of: int | None = None
+    snapshot_id: str | None = None
 
 
 def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     """The rows of a report, sorted: money in minor units, usage in byte-microseconds, instants in microseconds."""
     if name not in reports():
-        raise UsageError(
-            f"There is no report {name!r}.", remedy=f"The reports are: {', '.join(sorted(reports()))}."
-        )
+        raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {', '.join(sorted(reports()))}.")
     con = connect(home.config.engine.memory_limit)
     _give_filter(con, home, wanted)
     _SOURCES.get(name, _from_ledger)(con, home, wanted)
@@ -55,6 +54,7 @@ def _give_filter(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> 
             "time_to": last.bounds(zone)[1] if last else 2**62,
             "is_all": first is None and last is None,
             "account_id": wanted.account_id,
+            "snapshot_id": wanted.snapshot_id,
         },
     )
 
@@ -131,6 +131,14 @@ def _anomalies(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> No
     con.register("found_anomalies", meter.anomalies(con, accounts=known, unpriced=unpriced, resolved=resolved))
 
 
+def _billed(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
+    if wanted.as_of is not None:
+        raise UsageError("--billed is what was invoiced; --as-of asks for what was known.")
+    _allocations(con, home, wanted)
+    _usage(con, home, wanted)
+    define(con, "reports", "issued", "issued_shares")
+
+
 def _quarantine(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
     home.lake.attach(con)
     attach_ledger(con, home.book, ("quarantine_resolutions",))
@@ -142,6 +150,11 @@ _SOURCES: dict[str, Callable[[duckdb.DuckDBPyConnection, Home, Filter], None]] =
     "usage-by-snapshot": _usage,
     "usage-by-day": _usage_by_day,
     "allocations": _allocations,
+    "snapshot-lines": _allocations,
+    "billed-usage": _billed,
+    "billed-usage-by-project": _billed,
+    "billed-usage-by-snapshot": _billed,
+    "usage-difference": _billed,
     "anomalies": _anomalies,
     "quarantine": _quarantine,
 }

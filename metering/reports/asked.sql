@@ -6,4 +6,5 @@ SELECT
     CAST($time_from AS BIGINT) AS time_from,
     CAST($time_to AS BIGINT) AS time_to,
     CAST($is_all AS BOOLEAN) AS is_all,
-    CAST($account_id AS VARCHAR) AS account_id
+    CAST($account_id AS VARCHAR) AS account_id,
+    CAST($snapshot_id AS VARCHAR) AS snapshot_id

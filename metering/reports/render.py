@@ -30,10 +30,7 @@ def rows_of(report: Report, table: pa.Table, gigabyte_bytes: int) -> Iterator[li
     for batch in table.to_batches():
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             currency = row[currency_at] if currency_at is not None else ""
-            yield [
-                None if value is None else show(value, currency)
-                for show, value in zip(printers, row, strict=True)
-            ]
+            yield [None if value is None else show(value, currency) for show, value in zip(printers, row, strict=True)]
 
 
 def _printer(kind: str, gigabyte_bytes: int) -> Callable[[Any, str], Any]:

@@ -6,7 +6,7 @@ SELECT
     sum(
         CASE
             WHEN n.ledger_account IN ('balance', 'reserved')
-                AND t.kind IN ('balance_use', 'carried_pay', 'set_aside', 'set_free', 'reserved_use')
+                AND t.kind IN ('balance_use', 'balance_return', 'carried_pay', 'set_aside', 'set_free', 'reserved_use')
                 THEN n.debit_minor - n.credit_minor
             ELSE 0
         END

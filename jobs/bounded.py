@@ -1,0 +1,68 @@
+"""What the jobs share: one run at a time of its kind, with an end in time, and the engine's own exit code."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+FAILED = 1
+WRONG_USE = 2
+LOCKED = 75
+GRACE_SECONDS = 10
+
+
+def main(description: str, command: list[str], limit_seconds: int) -> int:
+    """Run `metering COMMAND` on the home that METERING_HOME names; exit 75 if this job already runs there."""
+    options = _options(description, limit_seconds)
+    home = Path(os.environ.get("METERING_HOME") or ".")
+    name = f"job {command[0]}"
+    if not (home / "metering.toml").is_file():
+        print(f"{name}: {home} is no home: METERING_HOME names none. Nothing was done.", file=sys.stderr)
+        return WRONG_USE
+    lock = os.open(home / f".job-{command[0]}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{name}: the run before has not ended. Nothing was done.", file=sys.stderr)
+        return LOCKED
+    return _run(name, [sys.executable, "-m", "metering", *command, *options.more], options.limit, lock)
+
+
+def _options(description: str, limit_seconds: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit", type=int, default=limit_seconds, metavar="SECONDS", help="ended after (%(default)s)")
+    parser.add_argument("more", nargs="*", metavar="-- OPTION", help="options of the metering command")
+    return parser.parse_args()
+
+
+def _run(name: str, command: list[str], limit_seconds: int, lock: int) -> int:
+    # The engine inherits the lock: it stays held should this process be killed and the engine live on.
+    with subprocess.Popen(command, pass_fds=(lock,)) as engine:
+        signal.signal(signal.SIGTERM, lambda *_: engine.terminate())
+        try:
+            code = engine.wait(limit_seconds)
+        except subprocess.TimeoutExpired:
+            _end(engine)
+            print(
+                f"{name}: ended after {limit_seconds} s. Nothing is half-done; the next run goes on where it was.",
+                file=sys.stderr,
+            )
+            return FAILED
+    if code < 0:
+        print(f"{name}: killed by signal {-code}. Nothing is half-done; run it again.", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _end(engine: subprocess.Popen[bytes]) -> None:
+    engine.terminate()
+    try:
+        engine.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        engine.kill()
+        engine.wait()

@@ -1,0 +1,153 @@
+"""A gateway in memory whose network does the worst: it loses requests and answers, delays them, and forgets keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from metering.payments.gateway import Intent, Limits, NoAnswer, Order, Refused
+
+DECLINES = {"pm_declined": ("generic_decline", True), "pm_stolen": ("stolen_card", False)}
+
+
+class FakeGateway(Limits):
+    """Behaves as the large gateways do; `faults` says for each next call what the network does to it."""
+
+    name = "sandbox"
+    per_second = None
+
+    def __init__(self) -> None:
+        self.intents: dict[str, Intent] = {}
+        self.captures: list[tuple[str, str, int]] = []
+        self.declines: Counter[tuple[str, str]] = Counter()
+        """How often each intent was declined, by code."""
+        self.faults: list[str] = []
+        self.calls: list[str] = []
+        self._answers: dict[str, Intent | Refused] = {}
+        self._bodies: dict[str, tuple[object, ...]] = {}
+        self._late: list[Callable[[], object]] = []
+        self._count: Counter[str] = Counter()
+
+    def create(self, order: Order, key: str) -> Intent:
+        return self._send("create", key, (order,), lambda: self._create(order))
+
+    def confirm(self, ref: str, payment_method: str, key: str) -> Intent:
+        return self._send("confirm", key, (ref, payment_method), lambda: self._confirm(ref, payment_method))
+
+    def cancel(self, ref: str, key: str) -> Intent:
+        return self._send("cancel", key, (ref,), lambda: self._cancel(ref))
+
+    def read(self, ref: str) -> Intent:
+        return self._over_the_network("read", lambda: self.intents[ref])
+
+    def find(self, customer: str, invoice: str) -> Sequence[Intent]:
+        return self._over_the_network(
+            "find", lambda: [i for i in self.intents.values() if (i.customer, i.invoice) == (customer, invoice)]
+        )
+
+    def list(self, since: int) -> Iterator[Intent]:
+        return iter(self.intents.values())
+
+    def close(self) -> None:
+        pass
+
+    def forget_keys(self) -> None:
+        self._answers.clear()
+
+    def deliver_late(self) -> None:
+        """Requests that were under way all the time arrive now."""
+        late, self._late = self._late, []
+        for arrive in late:
+            arrive()
+
+    def act(self, ref: str, succeed: bool) -> None:
+        """The customer passes or fails 3-D Secure."""
+        intent = self.intents[ref]
+        if intent.status == "action_required" and succeed:
+            self._capture(intent)
+        elif intent.status == "action_required":
+            self._put(intent, status="unconfirmed", decline="authentication_failed")
+
+    def _send(self, name: str, key: str, body: tuple[object, ...], effect: Callable[[], Intent]) -> Intent:
+        assert self._bodies.setdefault(key, body) == body, f"the key {key} was sent with two bodies"
+
+        def arrive() -> Intent:
+            if key not in self._answers:
+                try:
+                    self._answers[key] = effect()
+                except Refused as refusal:
+                    self._answers[key] = refusal
+            answer = self._answers[key]
+            if isinstance(answer, Refused):
+                raise answer
+            return answer
+
+        return self._over_the_network(name, arrive)
+
+    def _over_the_network(self, name: str, arrive: Callable[[], Intent]) -> Intent:
+        self.calls.append(name)
+        fault = self.faults.pop(0) if self.faults else "none"
+        if fault == "delayed":
+            self._late.append(lambda: _quietly(arrive))
+        if fault in ("request_lost", "delayed"):
+            raise NoAnswer(fault)
+        answer = arrive() if fault != "answer_lost" else _quietly(arrive)
+        if fault == "answer_lost":
+            raise NoAnswer(fault)
+        return answer
+
+    def _create(self, order: Order) -> Intent:
+        if order.customer == "cus_gone":
+            raise Refused("resource_missing")
+        self._count["pi"] += 1
+        ref = f"pi_{self._count['pi']}"
+        fields = {name: getattr(order, name) for name in order.__struct_fields__}
+        self.intents[ref] = Intent(ref=ref, status="unconfirmed", **fields)
+        return self.intents[ref]
+
+    def _confirm(self, ref: str, payment_method: str) -> Intent:
+        intent = self.intents[ref]
+        if intent.status in ("succeeded", "cancelled"):
+            raise Refused("unexpected_state")
+        if payment_method == "pm_detached":
+            raise Refused("resource_missing")
+        intent = self._put(intent, payment_method=payment_method, decline=None)
+        if payment_method == "pm_action":
+            return self._put(intent, status="action_required")
+        if payment_method in DECLINES:
+            self._count["ch"] += 1
+            code, retryable = DECLINES[payment_method]
+            self.declines[ref, code] += 1
+            charge = f"ch_{self._count['ch']}"
+            return self._put(intent, status="unconfirmed", charge=charge, decline=code, retryable=retryable)
+        return self._capture(intent)
+
+    def _cancel(self, ref: str) -> Intent:
+        intent = self.intents[ref]
+        if intent.status == "succeeded":
+            raise Refused("unexpected_state")
+        return self._put(intent, status="cancelled")
+
+    def _capture(self, intent: Intent) -> Intent:
+        self._count["ch"] += 1
+        self.captures.append((intent.ref, intent.invoice, intent.amount_minor))
+        return self._put(
+            intent,
+            status="succeeded",
+            charge=f"ch_{self._count['ch']}",
+            captured_minor=intent.amount_minor,
+            decline=None,
+            retryable=True,
+        )
+
+    def _put(self, intent: Intent, **changes: object) -> Intent:
+        self.intents[intent.ref] = msgspec.structs.replace(intent, **changes)
+        return self.intents[intent.ref]
+
+
+def _quietly(arrive: Callable[[], object]) -> None:
+    with suppress(Refused):
+        arrive()

@@ -1,0 +1,157 @@
+"""Killed anywhere and run again, a command ends where an undisturbed one ends: nothing lost, nothing doubled.
+
+Every failpoint of the register is reached in a command that people run, the process dies there as by kill -9,
+the same command runs again to its end, and everything that was taken in, billed, booked and charged must be as
+if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from homes import KILLED, Home
+
+from metering.failpoints import FAILPOINTS, failpoint
+
+PAYING = (
+    *("payment.before_confirm", "payment.after_confirm", "payment.before_record", "payment.after_record"),
+    *("sandbox.before_capture", "sandbox.after_capture"),
+)
+TAKING = ("lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move")
+SCENARIOS: dict[str, tuple[str, ...]] = {
+    "ingest": TAKING,
+    "close": (
+        *TAKING,
+        *("close.before_commit", "close.after_commit", "close.during_files", "close.during_files:2"),
+        *("close.after_files", "payment.before_create", "payment.after_create", "payment.after_create:3"),
+        *PAYING,
+        *("payment.after_record:2", "sandbox.after_capture:2"),
+    ),
+    "nightly": ("lake.after_commit", "inbox.before_move", "payment.before_cancel", "payment.after_cancel", *PAYING),
+}
+"""Each command with the failpoints at which it is killed; `:2` is the second passing."""
+
+TWICE = (
+    ("close", "lake.after_commit", "inbox.during_move"),
+    ("close", "close.before_commit", "close.after_commit"),
+    ("close", "close.after_commit", "close.during_files"),
+    ("close", "payment.after_create", "payment.after_confirm"),
+    ("close", "payment.after_confirm", "payment.before_record"),
+    ("close", "sandbox.after_capture", "sandbox.after_capture"),
+    ("nightly", "payment.before_cancel", "payment.after_cancel"),
+)
+
+
+@cache
+def before(command: str) -> Path:
+    """A home in which the command has much to do; one a worker, copied for each test."""
+    home = Home(Path(mkdtemp()) / "home")
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.vm,,KWD,0.001,2026-01-01,")
+    home.accounts(
+        "acc-1,USD,10,pm_card_visa", "acc-2,KWD,0,pm_card_visa",
+        "acc-3,USD,0,pm_card_chargeDeclined", "acc-4,USD,0,pm_sandbox_declineOnce",
+    )  # fmt: skip
+    home.funds("acc-1,credit,1.00,USD,promo,2026-12-31", "acc-1,topup,2.00,USD,top,")
+    home.events("2026-05-02 ready one acc=acc-1 gb=1000\n2026-05-02T10 deleted one\n", "a.jsonl")
+    home.events(
+        """
+        2026-05-02T10 ready two acc=acc-2 gb=1234
+        2026-05-02T11 deleted two
+        2026-05-02 ready three acc=acc-3 gb=1000
+        2026-05-02T05 deleted three
+        2026-05-02 ready four acc=acc-4 gb=1000
+        2026-05-02T07 deleted four
+        """,
+        "b.jsonl",
+    )
+    (home.path / "inbox" / "c.jsonl").write_text('{"no": "event"}\n')
+    if command == "nightly":
+        # acc-3 was declined and now has balance; acc-4 was declined and its retry is due; events wait.
+        home.run("close", exit_code=3)
+        home.run("funds", "add", "acc-3", "5.00", "--reference", "late", now="2026-06-02T06:00:00Z")
+        home.events("2026-05-02T03 deleted three id=late\n2026-06-01 ready five acc=acc-1\n", "d.jsonl")
+        home.events("2026-06-01 ready six acc=acc-9\n", "e.jsonl")
+    return home.path
+
+
+def given(command: str, path: Path) -> Home:
+    """A copy of that home."""
+    shutil.copytree(before(command), path)
+    return Home(path, "2026-06-02T07:00:00Z" if command == "nightly" else "2026-06-01T08:00:00Z")
+
+
+@cache
+def undisturbed(command: str) -> dict[str, Any]:
+    """What the command comes to when nothing happens to it."""
+    home = given(command, Path(mkdtemp()) / "home")
+    home.run(command, exit_code=3)
+    return home.state()
+
+
+def finish_and_compare(home: Home, command: str) -> None:
+    home.run(command, exit_code=None)
+    assert home.last.exit_code in (0, 3), home.last
+    found, expected = home.state(), undisturbed(command)
+    for name, value in expected.items():
+        assert found[name] == value, name
+    home.run("verify")
+
+
+@pytest.mark.parametrize(
+    ("command", "point"), [(command, point) for command, points in SCENARIOS.items() for point in points]
+)
+def test_killed_and_run_again(tmp_path: Path, command: str, point: str) -> None:
+    home = given(command, tmp_path / "home")
+    died = home.run_apart(command, failpoint=point)
+    assert died.exit_code == KILLED, f"{point} was never reached: {died}"
+    finish_and_compare(home, command)
+
+
+@pytest.mark.parametrize(("command", "first", "second"), TWICE)
+def test_killed_twice_and_run_again(tmp_path: Path, command: str, first: str, second: str) -> None:
+    home = given(command, tmp_path / "home")
+    for point in (first, second):
+        died = home.run_apart(command, failpoint=point)
+        assert died.exit_code == KILLED, f"{point} was never reached: {died}"
+    finish_and_compare(home, command)
+
+
+def test_the_undisturbed_runs_are_what_they_should_be() -> None:
+    """The measure itself, by pencil: the prices are 0.001, so 1,000 GB cost 1.00 an hour.
+
+    Close: acc-1 10.00 + 10 % = 11.00, of which credit pays 1.00, balance 2.00, card 8.00. acc-2: 1.234, of which
+    the card pays 1.230. acc-3 (5.00) and acc-4 (7.00) are declined. Nightly: acc-4's 7.00 are charged, acc-3's
+    5.00 are paid from its balance; the late deletion waits for the next close.
+    """
+    closed = undisturbed("close")
+    due = {row["account_id"]: (row["status"], row["amount_due_minor"]) for row in closed["invoice_status"]}
+    assert due == {"acc-1": ("paid", 0), "acc-2": ("carried", 4), "acc-3": ("open", 500), "acc-4": ("open", 700)}
+    assert len(closed["captures"]) == 2
+    assert sum(row["row_count"] for row in closed["close_files"]) == 12  # 4 invoices of one line of one snapshot
+    night = undisturbed("nightly")
+    assert [row["status"] for row in night["invoice_status"]] == ["paid", "carried", "paid", "paid"]
+    assert len(night["captures"]) == 3
+    assert len(undisturbed("ingest")["files"]) == 2  # events and one quarantined line
+
+
+def test_every_failpoint_is_reached_by_a_test() -> None:
+    reached = {point.split(":")[0] for points in SCENARIOS.values() for point in points}
+    assert reached == set(FAILPOINTS)
+
+
+def test_a_failpoint_that_is_not_in_the_register_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METERING_FAILPOINT", "lake.after_commit")
+    with pytest.raises(KeyError, match=r"no\.such\.point"):
+        failpoint("no.such.point")
+
+
+def test_a_disturbed_state_differs(tmp_path: Path) -> None:
+    """The guard itself: a run that was killed and not run again is not taken for a finished one."""
+    home = given("close", tmp_path / "home")
+    assert home.run_apart("close", failpoint="payment.after_confirm").exit_code == KILLED
+    assert home.state() != undisturbed("close")

@@ -1,0 +1,170 @@
+"""No card is charged twice and no charge is forgotten, whatever is lost and whatever dies, in any order."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from payments_fake import DECLINES, FakeGateway
+from payments_given import DAY, INVOICE, Given
+
+from metering.payments import charge, record
+
+SECOND = "INV-2026-06-000001"
+METHODS = ["pm_good", "pm_declined", "pm_stolen", "pm_action", "pm_detached", ""]
+EVIDENT = {"intent_cancelled", "resource_missing", "authentication_failed"} | {
+    "authentication_not_completed",
+    "replaced_by_another_card",
+}
+"""Reasons that no decline of the gateway is behind."""
+FAULTS = st.lists(st.sampled_from(["none", "none", "request_lost", "answer_lost", "delayed"]), max_size=10)
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class PaymentsMachine(RuleBasedStateMachine):
+    """Runs that collect and die, between customers who change their cards and an operator who corrects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        memory = Path("/dev/shm")
+        self.folder = Path(mkdtemp(dir=memory if memory.is_dir() else None))
+        self.gateway = FakeGateway()
+        self.given = Given(self.folder, gateway=self.gateway)
+        self.given.account(method="pm_good")
+        self.given.invoice(1000)
+        self.given.invoice(700, month="2026-06")
+        self.crash_at: int | None = None
+        self.points = pytest.MonkeyPatch()
+        for module in (charge, record):
+            self.points.setattr(module, "failpoint", self.pass_point)
+
+    def pass_point(self, name: str) -> None:
+        if self.crash_at is not None:
+            self.crash_at -= 1
+            if self.crash_at < 0:
+                raise Crash(name)
+
+    @rule(faults=FAULTS, crash_at=st.none() | st.integers(0, 8), days=st.sampled_from([0, 0, 1, 2, 9]))
+    def collect(self, faults: list[str], crash_at: int | None, days: int) -> None:
+        self.given.now += days * DAY
+        self.attempt(self.given.collect, faults, crash_at)
+
+    @rule(faults=FAULTS, crash_at=st.none() | st.integers(0, 8))
+    def charge(self, faults: list[str], crash_at: int | None) -> None:
+        self.attempt(lambda: self.given.charge(INVOICE, SECOND), faults, crash_at)
+
+    def attempt(self, work, faults: list[str], crash_at: int | None) -> None:
+        self.gateway.faults, self.crash_at = list(faults), crash_at
+        try:
+            work()
+        except Crash:
+            pass
+        finally:
+            self.gateway.faults, self.crash_at = [], None
+
+    @rule(method=st.sampled_from(METHODS), customer=st.sampled_from(["cus_1", "cus_1", "cus_2", "cus_gone", ""]))
+    def new_card(self, method: str, customer: str) -> None:
+        self.given.account(method=method, customer=customer)
+
+    @rule(amount=st.sampled_from([1, 400, 980]))
+    def credit_note(self, amount: int) -> None:
+        if self.given.case().receivable_minor >= amount:
+            self.given.credit_note(amount)
+
+    @rule(amount=st.sampled_from([30, 700, 1000]))
+    def topup(self, amount: int) -> None:
+        self.given.topup(amount)
+
+    @rule(amount=st.integers(1, 500))
+    def set_aside(self, amount: int) -> None:
+        case = self.given.case()
+        if case.status == "open" and self.given.balance() >= amount <= case.receivable_minor - case.reserved_minor:
+            self.given.set_aside(amount)
+
+    @rule()
+    def forget_keys(self) -> None:
+        self.gateway.forget_keys()
+
+    @rule()
+    def deliver_late(self) -> None:
+        self.gateway.deliver_late()
+
+    @precondition(lambda self: any(i.status == "action_required" for i in self.gateway.intents.values()))
+    @rule(succeed=st.booleans())
+    def act(self, succeed: bool) -> None:
+        for ref in list(self.gateway.intents):
+            self.gateway.act(ref, succeed)
+
+    @invariant()
+    def no_invoice_is_charged_twice(self) -> None:
+        assert max(Counter(invoice for _, invoice, _ in self.gateway.captures).values(), default=0) <= 1
+
+    @invariant()
+    def the_book_never_says_more_than_was_captured(self) -> None:
+        assert self.given.captured() <= sum(amount for *_, amount in self.gateway.captures)
+
+    @invariant()
+    def nothing_is_declined_without_evidence(self) -> None:
+        refs = {row["intent"]: row["gateway_ref"] for row in self.given.table("intents")}
+        codes = {code for code, _ in DECLINES.values()}
+        told = Counter(
+            (refs[row["intent"]], row["reason"]) for row in self.given.table("payments") if row["reason"] in codes
+        )
+        assert told <= self.gateway.declines
+        known = codes | EVIDENT
+        declined = [row for row in self.given.table("payments") if row["status"] == "declined"]
+        assert {row["reason"] for row in declined} <= known
+
+    def teardown(self) -> None:
+        try:
+            self.gateway.deliver_late()
+            for _ in range(2):
+                self.given.collect()
+            self.everything_is_known()
+            before = self.given.table("payments"), self.given.table("entries")
+            calls = len(self.gateway.calls)
+            self.given.collect()
+            assert (self.given.table("payments"), self.given.table("entries")) == before
+            assert set(self.gateway.calls[calls:]) <= {"read"}
+        finally:
+            self.points.undo()
+            shutil.rmtree(self.folder)
+
+    def everything_is_known(self) -> None:
+        self.no_invoice_is_charged_twice()
+        payments, intents = self.given.table("payments"), self.given.table("intents")
+        assert "unknown" not in {row["status"] for row in payments}
+        succeeded = Counter(
+            (row["gateway_ref"], row["invoice"], row["amount_minor"]) for row in intents if row["state"] == "succeeded"
+        )
+        assert succeeded == Counter(self.gateway.captures)
+        paid = Counter((row["invoice"], row["amount_minor"]) for row in payments if row["status"] == "succeeded")
+        assert paid == Counter((invoice, amount) for _, invoice, amount in self.gateway.captures)
+        assert self.given.captured() == sum(amount for *_, amount in self.gateway.captures)
+        for invoice in (INVOICE, SECOND):
+            case = self.given.case(invoice)
+            assert case.receivable_minor >= 0
+            assert case.status == "open" or (case.intent is None and case.reserved_minor == 0)
+            if case.intent is not None:
+                assert self.gateway.intents[case.intent.gateway_ref].status in ("unconfirmed", "action_required")
+            elif case.status == "open":
+                assert case.reserved_minor == 0
+        assert self.given.balance() >= 0
+
+
+PaymentsMachine.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=14,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestPayments = PaymentsMachine.TestCase
