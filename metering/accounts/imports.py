@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from metering.ledger.book import insert
 from metering.ledger.postings import Journal, credit_grant, topup
 from metering.ledger.tables import metadata
+from metering.schema import table as schema
 from metering.tabular import Row, read_csv
 from metering.values import InvalidValue, minor_digits, parse_money, parse_scaled
 
@@ -34,7 +35,7 @@ def current_accounts(con: sa.Connection) -> dict[str, dict[str, Any]]:
         .subquery()
     )
     query = (
-        sa.select(table)
+        sa.select(*(table.c[name] for name in schema("account_versions").names))
         .join(newest, sa.and_(table.c.account_id == newest.c.account_id, table.c.version == newest.c.version))
         .order_by(table.c.account_id)
     )

@@ -21,7 +21,7 @@ from metering.lake.store import sha256_of
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
 from metering.ledger.postings import chart
-from metering.ledger.seals import GENESIS, hash_since
+from metering.ledger.seals import GENESIS, hash_since, sealed_tables
 from metering.schema import arrow_schema
 from metering.sql import sql
 from metering.values import InvalidValue, parse_money
@@ -133,15 +133,16 @@ def _close_files(home: Home) -> list[str]:
 
 
 def _seals(home: Home) -> list[str]:
-    """Every seal is the hash of the seal before it and all that was posted since."""
+    """Every seal is the hash of the table's seal before it and all rows recorded since."""
     found = []
     with home.book.read() as con:
-        previous, through = GENESIS, 0
-        for number, seal in enumerate(rows(con, "seals"), 1):
-            made = hash_since(con, previous, through, seal["through_transaction"])
-            if seal["seal"] != number or seal["through_transaction"] <= through or made != seal["hash"]:
-                found.append(f"seal {seal['seal']} of run {seal['run']} is broken: a posting under it was changed")
-            previous, through = seal["hash"], seal["through_transaction"]
+        last = dict.fromkeys(sealed_tables(), (GENESIS, 0))
+        for seal in rows(con, "seals"):
+            name = seal["sealed_table"]
+            previous, since = last.get(name, (GENESIS, 0))
+            if seal["through"] <= since or hash_since(con, name, previous, since, seal["through"]) != seal["hash"]:
+                found.append(f"seal {seal['seal']} of run {seal['run']} is broken: {name} was changed under it")
+            last[name] = (seal["hash"], seal["through"])
     return found
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from metering.cli.app import Context, app, command, group
 from metering.cli.commands import month_of, print_report
-from metering.errors import DONE, UsageError
+from metering.errors import DONE, MeteringError, UsageError
 
 if TYPE_CHECKING:
     from metering.home import Home, Run
@@ -184,13 +186,27 @@ def prices_check(context: Context) -> int:
 # Corrections
 
 
-def _after_release(context: Context, home: Home, run: Run, invoice: str) -> None:
-    """Have an invoice's payment intent cancelled, so that it can be corrected."""
-    from metering.payments.collect import release
+@contextmanager
+def _released(context: Context, home: Home, run: Run, invoice: str) -> Iterator[None]:
+    """Hold an invoice for a correction, once its payment intent reads back as cancelled."""
+    from metering.ledger.book import rows
+    from metering.payments.collect import released
 
-    _, outcome = release(home, run, invoice)
-    for sentence in outcome.sentences():
-        context.say(sentence)
+    with home.book.read() as con:
+        known = bool(rows(con, "invoices", invoice=invoice))
+    if not known:
+        yield
+        return
+    with released(home, run, invoice) as (cleared, outcome):
+        for sentence in outcome.sentences():
+            context.say(sentence)
+        if not cleared:
+            raise MeteringError(
+                f"{invoice}: its payment intent does not read back as cancelled, so money may still move.",
+                unchanged="The invoice is as it was.",
+                remedy="Run `metering collect`, then this command again.",
+            )
+        yield
 
 
 def _told(context: Context, run: Run, sentence: str) -> int:
@@ -227,8 +243,7 @@ def void(context: Context, invoice: str, rebill: bool, reason: str) -> int:
 
     home = context.open()
     with home.lock(), home.run(f"void {invoice}{' --rebill' if rebill else ''}") as run:
-        _after_release(context, home, run, invoice)
-        with home.book.write() as con:
+        with _released(context, home, run, invoice), home.book.write() as con:
             number = documents.void(con, invoice, reason, home.now, run.run, rebill=rebill)
         return _told(context, run, f"{number}: {invoice} is void{'; its usage is billed again' if rebill else ''}")
 
@@ -242,8 +257,7 @@ def write_off(context: Context, invoice: str, reason: str) -> int:
 
     home = context.open()
     with home.lock(), home.run(f"write-off {invoice}") as run:
-        _after_release(context, home, run, invoice)
-        with home.book.write() as con:
+        with _released(context, home, run, invoice), home.book.write() as con:
             number = documents.write_off(con, invoice, reason, home.now, run.run)
         return _told(context, run, f"{number}: {invoice} is uncollectible")
 

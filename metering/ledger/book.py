@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from metering.errors import MeteringError
 from metering.ledger.tables import metadata
+from metering.schema import table as schema
 from metering.schema import tables
 from metering.sql import sql
 
@@ -163,7 +164,9 @@ def _create(con: sa.Connection) -> None:
     metadata().create_all(con)
     for table in tables().values():
         if table.stored == "ledger":
-            fixed = ", ".join(f'"{name}"' for name in table.names if name not in table.mutable)
+            fixed = ", ".join(
+                f'"{column.name}"' for column in metadata().tables[table.name].c if column.name not in table.mutable
+            )
             _run(con, sql("ledger", "append_only.sqlite").format(table=table.name, fixed=fixed))
     _run(con, sql("ledger", "balanced.sqlite"))
     con.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
@@ -182,8 +185,13 @@ def _run(con: sa.Connection, script: str) -> None:
 def insert(con: sa.Connection, table: str, records: Iterable[Mapping[str, Any]]) -> None:
     """Add rows to a table."""
     listed: Sequence[Mapping[str, Any]] = list(records)
-    if listed:
-        con.execute(metadata().tables[table].insert(), listed)
+    if not listed:
+        return
+    found = metadata().tables[table]
+    if "recorded" in found.c:
+        last = con.scalar(sa.select(sa.func.max(found.c.recorded))) or 0
+        listed = [{**record, "recorded": last + count} for count, record in enumerate(listed, 1)]
+    con.execute(found.insert(), listed)
 
 
 def change(con: sa.Connection, table: str, key: Mapping[str, Any], **values: Any) -> None:
@@ -195,7 +203,8 @@ def change(con: sa.Connection, table: str, key: Mapping[str, Any], **values: Any
 def rows(con: sa.Connection, table: str, **where: Any) -> list[dict[str, Any]]:
     """The rows of a table with the given values, in key order."""
     found = metadata().tables[table]
-    query = sa.select(found).order_by(*found.primary_key.columns)
+    known = schema(table)
+    query = sa.select(*(found.c[name] for name in known.names)).order_by(*(found.c[name] for name in known.key))
     for name, value in where.items():
         query = query.where(found.c[name].in_(value) if isinstance(value, (list, set)) else found.c[name] == value)
     return [dict(row) for row in con.execute(query).mappings()]

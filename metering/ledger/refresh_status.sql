@@ -1,6 +1,7 @@
 -- bring `invoice_status` in step for the invoices in `touched`
-INSERT INTO invoice_status (invoice, account_id, status, amount_due_minor)
+INSERT INTO invoice_status (recorded, invoice, account_id, status, amount_due_minor)
 SELECT
+    i.recorded,
     i.invoice,
     i.account_id,
     CASE

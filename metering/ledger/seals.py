@@ -1,60 +1,85 @@
-"""Seals: a chain of hashes over everything that was ever posted.
+"""Seals: chains of hashes over everything that was ever recorded in the ledger.
 
-A seal is the SHA-256 over the seal before it and every transaction and entry since, in canonical JSON, so that
-no posting can be changed, added or taken away under a seal without breaking it and all that follow.
+Each table has its own chain: a seal is the SHA-256 over the seal before it and every row recorded since, in all
+columns that never change, as canonical JSON. So no row can be changed, added or taken away under a seal without
+breaking it and all that follow.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from metering.ledger.book import insert
-from metering.ledger.tables import metadata
+from metering.ledger.tables import counter, metadata
+from metering.schema import tables
 
 GENESIS = "0" * 64
 
 
+def sealed_tables() -> list[str]:
+    """The tables that are sealed: all but the seals themselves and what is only a cache."""
+    return [
+        table.name
+        for table in tables().values()
+        if table.stored == "ledger" and table.name not in ("seals", "invoice_status")
+    ]
+
+
 def seal(con: sa.Connection, run: int, made_at: int) -> str | None:
-    """Seal what was posted since the last seal; the new seal's hash, or None if nothing was posted."""
-    seals, transactions = metadata().tables["seals"], metadata().tables["transactions"]
-    last = con.execute(sa.select(seals).order_by(seals.c.seal.desc()).limit(1)).mappings().first()
-    through = con.scalar(sa.select(sa.func.max(transactions.c.transaction))) or 0
-    since = last["through_transaction"] if last else 0
-    if through == since:
+    """Seal what was recorded since the last seal; a hash over the seal, or None if no money moved since."""
+    seals = metadata().tables["seals"]
+    number = (con.scalar(sa.select(sa.func.max(seals.c.seal))) or 0) + 1
+    made = []
+    for name in sealed_tables():
+        column = metadata().tables[name].c[counter(name)]
+        through = con.scalar(sa.select(sa.func.max(column))) or 0
+        previous, since = last_seal(con, name)
+        if through > since:
+            digest = hash_since(con, name, previous, since, through)
+            made.append(
+                {
+                    "seal": number,
+                    "run": run,
+                    "sealed_table": name,
+                    "through": through,
+                    "hash": digest,
+                    "made_at": made_at,
+                }
+            )
+    if not any(row["sealed_table"] == "transactions" for row in made):
         return None
-    digest = hash_since(con, last["hash"] if last else GENESIS, since, through)
-    row = {
-        "seal": last["seal"] + 1 if last else 1,
-        "run": run,
-        "through_transaction": through,
-        "hash": digest,
-        "made_at": made_at,
-    }
-    insert(con, "seals", [row])
-    return digest
+    insert(con, "seals", made)
+    return hashlib.sha256("".join(str(row["hash"]) for row in made).encode()).hexdigest()
 
 
-def hash_since(con: sa.Connection, previous: str, since: int, through: int) -> str:
-    """The hash of a seal over the transactions after `since` up to `through`."""
+def last_seal(con: sa.Connection, name: str) -> tuple[str, int]:
+    """The hash of a table's last seal, and the last row under it."""
+    seals = metadata().tables["seals"]
+    query = (
+        sa.select(seals.c.hash, seals.c.through)
+        .where(seals.c.sealed_table == name)
+        .order_by(seals.c.seal.desc())
+        .limit(1)
+    )
+    row = con.execute(query).first()
+    return (row.hash, row.through) if row else (GENESIS, 0)
+
+
+def hash_since(con: sa.Connection, name: str, previous: str, since: int, through: int) -> str:
+    """The hash of a seal over a table's rows after `since` up to `through`."""
     digest = hashlib.sha256(previous.encode())
-    for record in _records(con, since, through):
-        digest.update(msgspec.json.encode(record))
+    table = metadata().tables[name]
+    mutable = tables()[name].mutable
+    count = table.c[counter(name)]
+    query = (
+        sa.select(*(column for column in table.c if column.name not in mutable))
+        .where(count > since, count <= through)
+        .order_by(count)
+    )
+    for row in con.execute(query):
+        digest.update(msgspec.json.encode(list(row)))
         digest.update(b"\n")
     return digest.hexdigest()
-
-
-def _records(con: sa.Connection, since: int, through: int) -> Iterator[list[Any]]:
-    for name in ("transactions", "entries"):
-        table = metadata().tables[name]
-        query = (
-            sa.select(table)
-            .where(table.c.transaction > since, table.c.transaction <= through)
-            .order_by(*table.primary_key.columns)
-        )
-        for row in con.execute(query):
-            yield [name, *row]

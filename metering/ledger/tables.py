@@ -48,8 +48,21 @@ def metadata() -> sa.MetaData:
     return found
 
 
+OWN_COUNTERS = {"transactions": "transaction", "entries": "entry", "runs": "run"}
+"""Tables whose key counts their rows already."""
+
+
+def counter(name: str) -> str:
+    """The column that counts a table's rows from 1 in the order of recording: what a seal goes by."""
+    return OWN_COUNTERS.get(name, "recorded")
+
+
 def _add(found: sa.MetaData, table: Table) -> None:
     constraints: list[sa.Constraint] = [sa.UniqueConstraint(*columns) for columns in table.unique]
+    counted: list[sa.Column[Any]] = []
+    if table.name not in OWN_COUNTERS:
+        counted.append(sa.Column("recorded", _INTEGER, primary_key=True, autoincrement=False))
+        constraints.append(sa.UniqueConstraint(*table.key))
     if table.name == "entries":
         constraints += [
             sa.CheckConstraint("debit_minor >= 0 AND credit_minor >= 0"),
@@ -61,6 +74,7 @@ def _add(found: sa.MetaData, table: Table) -> None:
     made = sa.Table(
         table.name,
         found,
+        *counted,
         *(_column(table, column) for column in table.columns),
         *constraints,
         sqlite_strict=True,
@@ -83,7 +97,7 @@ def _column(table: Table, column: Column) -> sa.Column[Any]:
         column.name,
         _TYPES[column.kind],
         *([sa.CheckConstraint(f'"{column.name}" IN (0, 1)')] if column.kind == "flag" else []),
-        primary_key=column.name in table.key,
+        primary_key=column.name == OWN_COUNTERS.get(table.name),
         nullable=column.nullable,
         autoincrement=False,
         comment=column.doc,

@@ -1,0 +1,266 @@
+"""The book: balanced, charted, only ever added to, and sealed; the database itself refuses the rest."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from inspect import getmembers, isfunction, signature
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from metering.ledger import postings
+from metering.ledger.book import Book, change, insert, rows
+from metering.ledger.postings import Entry, Journal, chart
+from metering.ledger.seals import GENESIS, hash_since, seal
+from metering.ledger.standing import balances, credits
+from metering.ledger.tables import metadata
+from metering.schema import tables
+
+ENTRY = {
+    "entry": 1, "transaction": 1, "ledger_account": "bank", "account_id": "a", "currency": "USD",
+    "debit_minor": 5, "credit_minor": 0, "invoice": None, "payment": None, "reference": None,
+}  # fmt: skip
+OTHER = {**ENTRY, "entry": 2, "ledger_account": "balance", "debit_minor": 0, "credit_minor": 5}
+HEAD = {"transaction": 1, "posted_at": 7, "kind": "topup", "run": 1}
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    made = Book(tmp_path / "ledger.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def posted(book: Book) -> Book:
+    """A book with a top-up of 5.00 and one of 3.00, sealed after each."""
+    for count, amount in enumerate((500, 300), 1):
+        with book.write() as con:
+            journal = Journal(con, count, count)
+            journal.post("topup", postings.topup("acc-1", "USD", amount, f"t{count}"))
+            journal.flush()
+            seal(con, count, count)
+    return book
+
+
+# Balance
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ([ENTRY], "not balanced"),
+        ([ENTRY, {**OTHER, "credit_minor": 4}], "not balanced"),
+        ([ENTRY, {**OTHER, "currency": "EUR"}], "not balanced"),
+        ([], "no entries"),
+        ([{**ENTRY, "debit_minor": 0}, {**OTHER, "credit_minor": 0}], "CHECK"),
+        ([{**ENTRY, "credit_minor": 5}, OTHER], "CHECK"),
+        ([{**ENTRY, "debit_minor": -5}, {**OTHER, "credit_minor": -5}], "CHECK"),
+    ],
+)
+def test_a_transaction_that_is_not_balanced_is_refused(book: Book, entries: list[dict], told: str) -> None:
+    with pytest.raises(sa.exc.IntegrityError, match=told), book.write() as con:
+        insert(con, "entries", entries)
+        insert(con, "transactions", [HEAD])
+    with book.read() as con:
+        assert rows(con, "entries") == rows(con, "transactions") == []
+
+
+def test_entries_without_their_transaction_are_refused(book: Book) -> None:
+    with pytest.raises(sa.exc.IntegrityError, match="FOREIGN KEY"), book.write() as con:
+        insert(con, "entries", [ENTRY, OTHER])
+
+
+def test_nothing_is_added_to_a_complete_transaction(posted: Book) -> None:
+    more = [{**ENTRY, "entry": 11}, {**OTHER, "entry": 12}]
+    with pytest.raises(sa.exc.IntegrityError, match="complete"), posted.write() as con:
+        insert(con, "entries", more)
+
+
+@pytest.mark.parametrize("amount", ["5", 5.5, "five"])
+def test_what_is_no_integer_is_no_amount(book: Book, amount: object) -> None:
+    """A text of digits would be stored as an integer; anything else is refused."""
+    with pytest.raises((sa.exc.IntegrityError, sa.exc.StatementError)), book.write() as con:
+        con.exec_driver_sql(
+            "INSERT INTO entries VALUES (1, 1, 'bank', 'a', 'USD', ?, 0, NULL, NULL, NULL)",
+            (5.5 if amount == "5" else amount,),
+        )
+        insert(con, "transactions", [HEAD])
+
+
+def test_the_journal_posts_only_what_is_balanced_and_charted(book: Book) -> None:
+    with book.write() as con:
+        journal = Journal(con, 1, 1)
+        with pytest.raises(AssertionError):
+            journal.post("x", [Entry("bank", 5, "a", "USD"), Entry("balance", -4, "a", "USD")])
+        with pytest.raises(AssertionError):
+            journal.post("x", [Entry("bank", 5, "a", "USD"), Entry("balance", -5, "a", "EUR")])
+        with pytest.raises(AssertionError):
+            journal.post("x", [Entry("pocket", 5, "a", "USD"), Entry("balance", -5, "a", "USD")])
+        assert journal.post("x", [Entry("bank", 0, "a", "USD"), Entry("balance", 0, "a", "USD")]) is None
+
+
+def _events() -> list[tuple[str, Callable[..., list[Entry]]]]:
+    return [
+        (name, function)
+        for name, function in getmembers(postings, isfunction)
+        if function.__module__ == postings.__name__ and signature(function).return_annotation == "list[Entry]"
+    ]
+
+
+SAID = {"currency": "USD", "outcome": "opened", "ledger_account": "refunds", "to_card": True}
+
+
+@pytest.mark.parametrize(("name", "event"), _events())
+@pytest.mark.parametrize("sign", [1, -1])
+def test_every_business_event_is_balanced_and_charted(name: str, event: Callable[..., list[Entry]], sign: int) -> None:
+    parameters = signature(event).parameters
+    given = {
+        each: SAID.get(each, sign * (100 + count) if str(kind.annotation) == "int" else f"{each}-1")
+        for count, (each, kind) in enumerate(parameters.items())
+    }
+    entries = event(**given)
+    assert sum(entry.amount_minor for entry in entries) == 0, name
+    assert any(entry.amount_minor for entry in entries)
+    assert {entry.ledger_account for entry in entries} <= chart().keys()
+    for entry in entries:
+        per = chart()[entry.ledger_account].get("per")
+        assert per is None or getattr(entry, per), f"{name}: {entry} names no {per}"
+
+
+@pytest.mark.parametrize("outcome", ["opened", "won", "lost"])
+@pytest.mark.parametrize("to_card", [True, False])
+def test_events_with_a_choice_are_balanced_either_way(outcome: str, to_card: bool) -> None:
+    who = ("acc-1", "USD", "INV-1", "PAY-1", "ref-1", 5)
+    for entries in (postings.dispute(outcome, *who), postings.refund(*who, to_card=to_card)):
+        assert sum(entry.amount_minor for entry in entries) == 0
+        assert {entry.ledger_account for entry in entries} <= chart().keys()
+
+
+def test_the_events_are_found() -> None:
+    assert len(_events()) >= 12
+
+
+def test_the_chart_says_what_each_account_is() -> None:
+    for name, account in chart().items():
+        assert account["class"] in ("asset", "liability", "income", "expense"), name
+        assert account["doc"].endswith(".")
+        assert account.get("per") in (None, "invoice", "account_id", "reference")
+
+
+# Only ever added to
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET {} = {}", "REPLACE INTO {} SELECT * FROM {}"])
+@pytest.mark.parametrize("table", ["entries", "transactions", "seals"])
+def test_what_is_booked_is_never_changed(posted: Book, table: str, statement: str) -> None:
+    first = next(iter(metadata().tables[table].columns)).name
+    text = statement.format(table, *({"UPDATE": (f'"{first}"', f'"{first}"'), "REPLAC": (table,)}.get(statement[:6], ())))
+    with posted.read() as con:
+        before = rows(con, table)
+    with pytest.raises(sa.exc.IntegrityError, match="never|complete"), posted.write() as con:
+        con.exec_driver_sql(text)
+    with posted.read() as con:
+        assert rows(con, table) == before
+    assert before
+
+
+def test_every_table_refuses_deletion_and_the_change_of_what_is_fixed(book: Book) -> None:
+    """By the triggers that the database really has, and by schemas/ what may change."""
+    book.create()
+    with book.read() as con:
+        triggers = {row[0]: row[1] for row in con.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")}
+    for table in tables().values():
+        if table.stored != "ledger":
+            continue
+        assert f"{table.name}_is_kept" in triggers
+        fixed = triggers[f"{table.name}_is_fixed"]
+        for name in table.names:
+            assert (f'"{name}"' in fixed) == (name not in table.mutable), f"{table.name}.{name}"
+
+
+def test_only_a_payments_outcome_may_change(book: Book) -> None:
+    payment = {
+        "payment": "PAY-1", "invoice": "INV-1", "attempt": 1, "intent": None, "account_id": "a", "currency": "USD",
+        "amount_minor": 5, "gateway": "sandbox", "payment_method": "pm", "status": "unknown", "reason": None,
+        "retryable": 1, "charge": None, "created_at": 1, "settled_at": None,
+    }  # fmt: skip
+    with book.write() as con:
+        insert(con, "payments", [payment])
+        change(con, "payments", {"payment": "PAY-1"}, status="declined")
+    with pytest.raises(sa.exc.IntegrityError, match="never change"), book.write() as con:
+        change(con, "payments", {"payment": "PAY-1"}, amount_minor=4)
+    with book.write() as con:
+        insert(con, "payments", [{**payment, "payment": "PAY-2", "attempt": 2}])
+    with pytest.raises(sa.exc.IntegrityError, match="UNIQUE"), book.write() as con:
+        insert(con, "payments", [{**payment, "payment": "PAY-3", "attempt": 3}])  # a second unknown one
+
+
+def test_readers_cannot_write(posted: Book) -> None:
+    with pytest.raises(sa.exc.OperationalError, match="readonly"), posted.read() as con:
+        insert(con, "transactions", [{**HEAD, "transaction": 99}])
+
+
+# What accounts hold
+
+
+def test_standing_adds_up(posted: Book) -> None:
+    with posted.write() as con:
+        journal = Journal(con, 3, 3)
+        number = journal.post("credit_grant", postings.credit_grant("acc-1", "USD", 900, "promo"))
+        journal.post("balance_use", postings.balance_use("acc-1", "USD", "INV-1", 120))
+        journal.post("credit_use", postings.credit_use("acc-1", "USD", "INV-1", "promo", 200))
+        journal.post("set_aside", postings.set_aside("acc-1", "USD", "INV-1", 80))
+        journal.flush()
+        fund = {"reference": "promo", "account_id": "acc-1", "kind": "credit", "amount_minor": 900, "currency": "USD"}
+        insert(con, "funds", [{**fund, "expires": "2026-12-31", "transaction": number}])
+    with posted.read() as con:
+        assert balances(con) == {"acc-1": 500 + 300 - 120 - 80}
+        assert [(c.reference, c.expires, c.remaining_minor) for c in credits(con)] == [("promo", "2026-12-31", 700)]
+
+
+# Seals
+
+
+def proven(book: Book) -> bool:
+    with book.read() as con:
+        previous, through = GENESIS, 0
+        for made in rows(con, "seals"):
+            if hash_since(con, previous, through, made["through_transaction"]) != made["hash"]:
+                return False
+            previous, through = made["hash"], made["through_transaction"]
+    return True
+
+
+def test_a_run_that_posts_nothing_makes_no_seal(posted: Book) -> None:
+    with posted.write() as con:
+        assert seal(con, 9, 9) is None
+    with posted.read() as con:
+        assert [row["through_transaction"] for row in rows(con, "seals")] == [1, 2]
+    assert proven(posted)
+
+
+@pytest.mark.parametrize(
+    "change_made",
+    [
+        "UPDATE entries SET debit_minor = 501 WHERE entry = 1",
+        "UPDATE entries SET account_id = 'acc-2' WHERE entry = 2",
+        "UPDATE entries SET reference = NULL WHERE entry = 3",
+        "UPDATE transactions SET posted_at = 8 WHERE \"transaction\" = 1",
+        "UPDATE transactions SET kind = 'gift' WHERE \"transaction\" = 2",
+        "DELETE FROM entries WHERE entry = 4",
+        "INSERT INTO entries VALUES (9, 1, 'bank', 'a', 'USD', 1, 0, NULL, NULL, NULL)",
+        "UPDATE seals SET hash = replace(hash, 'a', 'b') WHERE seal = 1",
+    ],
+)
+def test_a_change_behind_the_triggers_breaks_the_seals(posted: Book, change_made: str) -> None:
+    posted.close()
+    assert proven(posted)
+    with sqlite3.connect(posted.path) as con:
+        for (name,) in con.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            con.execute(f"DROP TRIGGER {name}")
+        assert con.execute(change_made).rowcount == 1
+    con.close()
+    assert not proven(posted)
