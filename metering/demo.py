@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
@@ -260,6 +261,7 @@ def _show_books(console: Console, home: Home) -> bool:
 
 def _say_goodbye(console: Console, path: Path) -> None:
     _title(console, f"The home is yours: {path}")
+    console.print(f"  export METERING_HOME={shlex.quote(str(path.absolute()))}", soft_wrap=True, markup=False)
     for command in (
         "status",
         "report invoices --month 2026-05",
@@ -267,4 +269,4 @@ def _say_goodbye(console: Console, path: Path) -> None:
         "report invoice-lines --account acc-nimbus",
         "nightly --now 2026-06-04T02:00:00Z",
     ):
-        console.print(f"  metering --home {path} {command}", soft_wrap=True, markup=False)
+        console.print(f"  metering {command}", soft_wrap=True, markup=False)

@@ -56,7 +56,8 @@ _KEPT = (
     *("account_versions", "closes", "close_accounts", "close_files", "funds", "intents", "invoice_lines", "invoices"),
     *("invoice_status", "month_prices", "payments", "price_lists", "returns", "withheld"),
 )
-_NAMES_OF_RUNS = ("run", "transaction", "gateway_ref", "charge")
+_NAMES_OF_RUNS = ("run", "transaction", "recorded", "gateway_ref", "charge")
+"""Columns that name a run, or the order in which things were recorded, or objects at the gateway."""
 _READY = {"acc": "acc-1", "prj": "prj-1", "reg": "eu", "type": "vm", "gb": "1"}
 _FIELDS = {"acc": "account_id", "prj": "project_id", "reg": "region", "type": "resource_type", "res": "resource_id"}
 
@@ -203,7 +204,7 @@ class Home:
 
     def state(self) -> dict[str, Any]:
         """Everything that was taken in, billed, booked and charged; without what names runs and transactions."""
-        tables = {name: _without(self.ledger(name), *_NAMES_OF_RUNS) for name in _KEPT}
+        tables = {name: sorted(_without(self.ledger(name), *_NAMES_OF_RUNS), key=str) for name in _KEPT}
         heads = {row["transaction"]: row for row in self.ledger("transactions")}
         entries = [
             {**row, "kind": heads[row["transaction"]]["kind"], "posted_at": heads[row["transaction"]]["posted_at"]}
@@ -216,7 +217,7 @@ class Home:
         }
         return {
             **tables,
-            "entries": sorted(map(str, _without(entries, "entry", "transaction"))),
+            "entries": sorted(map(str, _without(entries, "entry", *_NAMES_OF_RUNS))),
             "captures": sorted(map(str, _without(self.captures(), "intent"))),
             "files": files,
             "inbox": sorted(str(p.relative_to(self.path)) for p in self.path.glob("inbox/**/*") if p.is_file()),
@@ -301,8 +302,11 @@ def _quiet_environment() -> Iterator[None]:
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["duckdb", "pyarrow.parquet", "metering.cli.commands", "metering.cli.decisions", "metering.close.run"]
-    + ["metering.nightly", "metering.payments.sandbox", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"]
+    [
+        *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"),
+        *("metering.cli.commands", "metering.cli.decisions", "metering.close.run", "metering.nightly"),
+        "metering.payments.sandbox",
+    ]
 )
 
 
@@ -324,9 +328,5 @@ def _serve(words: list[str], failpoint: str, limit_bytes: int, said: str) -> Non
     except SystemExit as end:
         code = end.code
     finally:
-        if limit_bytes:
-            text = stderr.getvalue()[: limit_bytes - 1]
-        else:
-            text = stderr.getvalue()
-        Path(said).write_text(text)
+        Path(said).write_text(stderr.getvalue()[: limit_bytes or None])
     os._exit(int(code or 0))

@@ -112,7 +112,7 @@ def test_every_line_that_is_commented_out_is_valid_too() -> None:
 
 
 def test_the_values_mean_what_they_say() -> None:
-    config = parse_config('[billing]\ngigabyte = "GiB"\nstart = "2026-05"\n[payments]\nminimum_charge = { JPY = "50" }\n')
+    config = parse_config("[billing]\ngigabyte = 'GiB'\nstart = '2026-05'\n[payments]\nminimum_charge = { JPY = '50' }")
     assert config.billing.gigabyte_bytes == 2**30
     assert config.billing.start_month == Month(2026, 5)
     assert config.payments.minimum_minor("JPY") == 50

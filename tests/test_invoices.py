@@ -18,7 +18,9 @@ GB_HOUR = 10**9 * MICROS_PER_HOUR
 PRICE = Decimal("0.01")
 
 
-def key(month: str, account: str = "a", sku: str = "snapshot.vm", region: str = "eu", price: Decimal = PRICE) -> ChargeKey:
+def key(
+    month: str, account: str = "a", sku: str = "snapshot.vm", region: str = "eu", price: Decimal = PRICE
+) -> ChargeKey:
     return ChargeKey(month, account, sku, region, price)
 
 
@@ -58,7 +60,8 @@ def test_a_difference_that_rounds_away_makes_no_line_and_is_not_forgotten() -> N
     """0.4 cents more make no line; another 0.4 more, 0.8 cents in all, make one of 1 cent."""
     before = {key("2026-05"): Issued(100 * GB_HOUR, 100)}
     assert lines_of({key("2026-05"): 1004 * GB_HOUR // 10}, before) == {}
-    assert lines_of({key("2026-05"): 1008 * GB_HOUR // 10}, before) == {"a": [(ADJUSTMENT, "2026-05", 8 * GB_HOUR // 10, 1)]}
+    more = lines_of({key("2026-05"): 1008 * GB_HOUR // 10}, before)
+    assert more == {"a": [(ADJUSTMENT, "2026-05", 8 * GB_HOUR // 10, 1)]}
 
 
 def test_another_price_is_another_line() -> None:
@@ -121,9 +124,10 @@ def test_half_a_cent_of_tax_goes_away_from_zero() -> None:
     assert add_tax([line(200)], lambda _: "8.25") == 17  # 16.5
 
 
-@given(
-    st.lists(st.tuples(st.integers(-(10**9), 10**9), st.booleans(), st.sampled_from(["0", "7", "19", "8.25"])), max_size=8)
-)
+RATES = st.sampled_from(["0", "7", "19", "8.25"])
+
+
+@given(st.lists(st.tuples(st.integers(-(10**9), 10**9), st.booleans(), RATES), max_size=8))
 def test_the_taxes_of_the_lines_add_up(amounts: list[tuple[int, bool, str]]) -> None:
     lines = [line(amount, USAGE if usage else ADJUSTMENT, rate) for amount, usage, rate in amounts]
     total = add_tax(lines, lambda each: each.month)

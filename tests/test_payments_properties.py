@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from payments_fake import DECLINES, FakeGateway
 from payments_given import DAY, INVOICE, Given
 
@@ -52,6 +52,10 @@ class PaymentsMachine(RuleBasedStateMachine):
             self.crash_at -= 1
             if self.crash_at < 0:
                 raise Crash(name)
+
+    @initialize(method=st.sampled_from(METHODS))
+    def first_card(self, method: str) -> None:
+        self.given.account(method=method)
 
     @rule(faults=FAULTS, crash_at=st.none() | st.integers(0, 8), days=st.sampled_from([0, 0, 1, 2, 9]))
     def collect(self, faults: list[str], crash_at: int | None, days: int) -> None:

@@ -27,7 +27,12 @@ def test_transcript(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("METERING_")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", f"exec 2>&1\n{script}"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        ["bash", "-c", f"exec 2>&1\n{script}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     printed = done.stdout.split(f"{MARK}\n")[:-1]
     assert list(zip([command for command, _ in steps], printed, strict=True)) == steps

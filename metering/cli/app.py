@@ -92,7 +92,7 @@ _OPTIONS = (
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that may stand before or after the command's name."""
     for name, flag, settings, help in _OPTIONS:
-        decorate = click.option(flag, name, expose_value=False, callback=_keep(name), help=help, **settings)  # type: ignore[arg-type]
+        decorate = click.option(flag, name, expose_value=False, callback=_keep(name), help=help, **settings)
         function = decorate(function)
     return function
 

@@ -102,12 +102,13 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
 @command(app, "collect")
 def collect(context: Context) -> int:
     """Read back payments that are not final, apply balance, and try what is due."""
+    from metering.corrections.card_refunds import finish_card_refunds
     from metering.payments.collect import collect as run_collect
 
     home = context.open()
     with home.run("collect") as run:
         outcome = run_collect(home, run)
-        for sentence in outcome.sentences():
+        for sentence in (*outcome.sentences(), *finish_card_refunds(home, run)):
             run.say(sentence)
             context.say(sentence)
         for event in outcome.notable:

@@ -270,16 +270,18 @@ def write_off(context: Context, invoice: str, reason: str) -> int:
 def refund(context: Context, payment: str, amount: str | None, to_card: bool, reason: str) -> int:
     """Give a card payment back, to the balance or to the card."""
     from metering.corrections import money
-    from metering.payments.refunds import refund_card
+    from metering.corrections.card_refunds import finish_card_refunds
 
     home = context.open()
     with home.lock(), home.run(f"refund {payment}") as run:
         with home.book.write() as con:
             make = money.begin_card_refund if to_card else money.refund_to_balance
             number = make(con, payment, amount, reason, home.now, run.run)
-        if to_card:
-            refund_card(home, run, number)
-        return _told(context, run, f"{number}: {payment} refunded to the {'card' if to_card else 'balance'}")
+        if not to_card:
+            return _told(context, run, f"{number}: {payment} refunded to the balance")
+        for sentence in finish_card_refunds(home, run):
+            _told(context, run, sentence)
+    return DONE
 
 
 @command(app, "dispute")

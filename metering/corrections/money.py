@@ -45,6 +45,27 @@ def end_card_refund(con: sa.Connection, name: str, now: int, run: int) -> None:
     change(con, "corrections", {"correction": name}, transaction=transaction)
 
 
+def refuse_card_refund(con: sa.Connection, name: str, code: str, now: int, run: int) -> None:
+    """Record that the gateway refused a refund; its amount can be given back otherwise."""
+    (row,) = rows(con, "corrections", correction=name)
+    register(
+        con, next_number(con, "RR"), "refund_refused", now, run,
+        invoice=row["invoice"], payment=row["payment"], account_id=row["account_id"], currency=row["currency"],
+        amount_minor=row["amount_minor"], to_card=1, about=name, reason=code,
+    )  # fmt: skip
+
+
+def pending_card_refunds(con: sa.Connection) -> list[dict[str, Any]]:
+    """Refunds to cards that the gateway has neither confirmed nor refused."""
+    made = rows(con, "corrections", kind={"refund", "refund_refused"})
+    refused = {row["about"] for row in made}
+    return [
+        row
+        for row in made
+        if row["kind"] == "refund" and row["transaction"] is None and row["correction"] not in refused
+    ]
+
+
 def dispute(con: sa.Connection, number: str, outcome: str, reason: str, now: int, run: int) -> str:
     """Record that a dispute of a payment was opened, won or lost; the correction's number."""
     payment = _succeeded(con, number)
@@ -116,10 +137,18 @@ def _refundable(con: sa.Connection, number: str, amount: str | None) -> tuple[di
 def _taken(con: sa.Connection, number: str, *, to_card_only: bool = False) -> int:
     """What refunds, and disputes that are open or lost, have taken of a payment."""
     made = rows(con, "corrections", payment=number)
-    refunds = [row for row in made if row["kind"] == "refund" and (row["to_card"] or not to_card_only)]
+    refused = {row["about"] for row in made if row["kind"] == "refund_refused"}
+    refunds = [
+        row
+        for row in made
+        if row["kind"] == "refund"
+        and row["correction"] not in refused
+        and (row["to_card"] or not to_card_only)
+    ]
     disputes = [row for row in made if row["kind"] == "dispute"]
-    disputed = disputes[-1]["amount_minor"] if disputes and disputes[-1]["outcome"] != "won" else 0
-    return sum(row["amount_minor"] for row in refunds) + (0 if to_card_only else disputed)
+    disputed: int = disputes[-1]["amount_minor"] if disputes and disputes[-1]["outcome"] != "won" else 0
+    refunded: int = sum(row["amount_minor"] for row in refunds)
+    return refunded if to_card_only else refunded + disputed
 
 
 def _succeeded(con: sa.Connection, number: str) -> dict[str, Any]:

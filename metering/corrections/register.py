@@ -28,6 +28,7 @@ def register(con: sa.Connection, number: str, kind: str, now: int, run: int, **f
         "rebill": 0,
         "to_card": 0,
         "outcome": None,
+        "about": None,
         "invoice": None,
         "payment": None,
         "made_at": now,

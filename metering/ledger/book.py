@@ -46,18 +46,22 @@ class Book:
     def write(self) -> Iterator[sa.Connection]:
         """A write transaction: committed as a whole at the end, or rolled back."""
         with self._turn():
-            if self._engine is None:
-                self._engine = self._open()
             try:
+                if self._engine is None:
+                    self._engine = self._open()
                 with self._engine.connect() as con:
                     con.exec_driver_sql("BEGIN IMMEDIATE")
                     try:
                         yield con
                     except BaseException:
-                        con.exec_driver_sql("ROLLBACK")
+                        # A full disk has SQLite roll back by itself.
+                        if con.connection.in_transaction:  # type: ignore[attr-defined]
+                            con.exec_driver_sql("ROLLBACK")
                         raise
                     con.exec_driver_sql("COMMIT")
-            except sa.exc.OperationalError as error:
+            except sa.exc.DatabaseError as error:
+                if isinstance(error, sa.exc.IntegrityError):
+                    raise
                 raise MeteringError(
                     f"The ledger {self.path.name} cannot be written: {error.orig}.",
                     unchanged="The ledger is as it was.",
@@ -76,9 +80,18 @@ class Book:
             ),
             poolclass=sa.pool.NullPool,
         )
-        with engine.connect() as con:
-            con.exec_driver_sql("BEGIN")
-            yield con
+        try:
+            with engine.connect() as con:
+                con.exec_driver_sql("BEGIN")
+                yield con
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, sa.exc.IntegrityError):
+                raise
+            raise MeteringError(
+                f"The ledger {self.path.name} cannot be read: {error.orig}.",
+                unchanged="The ledger is as it was.",
+                remedy="Look at disk space and the file; if it is damaged, restore it from a backup.",
+            ) from error
 
     def create(self) -> None:
         """Make the tables if they are not there."""

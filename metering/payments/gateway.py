@@ -63,6 +63,17 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int = 0
 
 
+class CardRefund(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that went back to the card; `correction` is our name for it."""
+
+    ref: str
+    intent: str
+    correction: str
+    amount_minor: int
+    currency: str
+    status: Literal["succeeded", "pending", "failed"] = "succeeded"
+
+
 class NoAnswer(Exception):
     """The gateway said nothing about what happened, so the intent has to be read back; the text is a code."""
 
@@ -128,6 +139,12 @@ class Gateway(Protocol):
 
     def list(self, since: int) -> Iterator[Intent]:
         """Every intent made since an instant."""
+
+    def refund(self, ref: str, amount_minor: int, correction: str, key: str) -> CardRefund:
+        """Give captured money of an intent back to its card, under our correction's name."""
+
+    def refunds(self, ref: str) -> Sequence[CardRefund]:
+        """Every refund of an intent, from a listing that is never late."""
 
     def close(self) -> None:
         """Let go of files and connections."""

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from metering.failpoints import failpoint
 from metering.payments.cards import Card, card
-from metering.payments.gateway import Intent, Limits, NoAnswer, Order, Refused
+from metering.payments.gateway import CardRefund, Intent, Limits, NoAnswer, Order, Refused
 from metering.values import format_instant, format_money, parse_instant, parse_money
 
 _META = sa.MetaData()
@@ -171,6 +171,46 @@ class Sandbox(Limits):
             intent = msgspec.structs.replace(intent, status="unconfirmed", decline="authentication_failed")
             _store(con, intent)
             return intent
+
+    def refund(self, ref: str, amount_minor: int, correction: str, key: str) -> CardRefund:
+        """Give captured money back to the card; the same correction gives it back once."""
+        with self._turn() as con:
+            intent, _ = _load(con, ref)
+            made = self._refunds(ref)
+            known = next((refund for refund in made if refund.correction == correction), None)
+            if known is not None:
+                return known
+            left = intent.captured_minor - sum(refund.amount_minor for refund in made)
+            if not 0 < amount_minor <= left:
+                raise Refused("amount_too_large", f"{left} minor units of {ref} can be given back")
+            refund = CardRefund(
+                ref=f"re_sandbox_{_digest(ref, correction)}",
+                intent=ref,
+                correction=correction,
+                amount_minor=amount_minor,
+                currency=intent.currency,
+            )
+            with self._refunds_file.open("ab") as file:
+                file.write(msgspec.json.encode(refund) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            return refund
+
+    def refunds(self, ref: str) -> Sequence[CardRefund]:
+        """Every refund of an intent."""
+        with self._turn():
+            return self._refunds(ref)
+
+    @property
+    def _refunds_file(self) -> Path:
+        return self.folder / "refunds.jsonl"
+
+    def _refunds(self, ref: str) -> Sequence[CardRefund]:
+        if not self._refunds_file.exists():
+            return []
+        lines = self._refunds_file.read_bytes().splitlines()
+        made = [msgspec.json.decode(line, type=CardRefund) for line in lines]
+        return [refund for refund in made if refund.intent == ref]
 
     def captures(self) -> Sequence[Capture]:
         """The whole record of captures, in order."""

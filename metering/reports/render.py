@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import pyarrow as pa
@@ -88,7 +87,7 @@ def typed(report: Report, table: pa.Table, gigabyte_bytes: int) -> pa.Table:
     return pa.table(arrays, names=[column.name for column in report.columns])
 
 
-def _write_csv(report: Report, rows: Iterator[list[Any]], file: io.TextIOBase | Any) -> None:
+def _write_csv(report: Report, rows: Iterator[list[Any]], file: IO[str]) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.name for column in report.columns])
     texts = [column.kind in ("text", "bytes") for column in report.columns]
@@ -101,7 +100,7 @@ def _guard(value: str | None) -> str | None:
     return f"'{value}" if value and value.startswith(_FORMULA) else value
 
 
-def _write_json(report: Report, rows: Iterator[list[Any]], file: io.TextIOBase | Any) -> None:
+def _write_json(report: Report, rows: Iterator[list[Any]], file: IO[str]) -> None:
     names = [column.name for column in report.columns]
     file.write("[")
     for count, row in enumerate(rows):
@@ -110,7 +109,7 @@ def _write_json(report: Report, rows: Iterator[list[Any]], file: io.TextIOBase |
     file.write("\n]\n")
 
 
-def _write_table(report: Report, rows: Iterator[list[Any]], file: io.TextIOBase | Any) -> None:
+def _write_table(report: Report, rows: Iterator[list[Any]], file: IO[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
