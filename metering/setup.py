@@ -12,7 +12,7 @@ TEMPLATES = ("metering.toml", "prices.csv", "accounts.csv")
 
 
 def write_home(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Write the templates and the inbox into a folder; what is there already is kept. Yields path and whether written."""
+    """Write the templates and the inbox into a folder, keeping what is there; yields paths and if written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         for name in TEMPLATES:

@@ -224,11 +224,11 @@ class Home:
         }
 
     def fingerprint(self) -> dict[str, str]:
-        """The hash of every file in the home."""
+        """The hash of every file in the home, but for SQLite's shared memory and an empty log: both say nothing."""
         return {
             str(path.relative_to(self.path)): sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.path.rglob("*"))
-            if path.is_file()
+            if path.is_file() and path.suffix != ".db-shm" and (path.suffix != ".db-wal" or path.stat().st_size)
         }
 
     # Stories

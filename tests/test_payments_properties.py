@@ -166,7 +166,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
 
 PaymentsMachine.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=14,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -23,7 +23,7 @@ ACCOUNT_EXTRAS = ("address", "city", "postcode", "tax_id", "tax_note")
 FUNDS_COLUMNS = ("account_id", "kind", "amount", "currency", "reference")
 FUNDS_EXTRAS = ("expires",)
 
-_CARD_LIKE = re.compile(r"(?:\d[ -]?){11,18}\d")
+_CARD_LIKE = re.compile(r"(?:\d[ -]?){12,18}\d")
 
 
 def current_accounts(con: sa.Connection) -> dict[str, dict[str, Any]]:
@@ -95,7 +95,7 @@ def _check_account(row: Row) -> dict[str, str]:
 
 
 def looks_like_card(text: str) -> bool:
-    """Whether a text holds 12 to 19 digits, spaces and dashes between them allowed, that pass the Luhn check."""
+    """Whether a text holds 13 to 19 digits, spaces and dashes between them allowed, that pass the Luhn check."""
     for match in _CARD_LIKE.finditer(text):
         digits = [int(character) for character in match[0] if character.isdigit()]
         doubled = (digit * 2 for digit in digits[-2::-2])

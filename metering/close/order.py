@@ -42,7 +42,7 @@ def months_to_close(
         ended = [month for month in used if month < current]
         if len(ended) > 1:
             raise UsageError(
-                f"{len(ended)} ended months have usage ({ended[0]} to {ended[-1]}), and nothing says where billing begins.",
+                f"{len(ended)} ended months have usage ({ended[0]} to {ended[-1]}); nothing says where billing begins.",
                 unchanged="Nothing was closed.",
                 remedy=f'Set `start = "{ended[0]}"` (or a later month) under [billing], or name the month to close.',
             )

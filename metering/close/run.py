@@ -159,9 +159,8 @@ def _tell_unbilled(home: Home, start: Month, say: Say) -> None:
         return
     meter.set_periods(con, [meter.Period("before", first.bounds(zone)[0], start.bounds(zone)[0])])
     total = sum(int(value) for value in meter.account_usage(con).column("byte_micros").to_pylist())
-    say(
-        f"Before {start} lie {format_gb_hours(total, home.config.billing.gigabyte_bytes)} GB-hours; they are never billed."
-    )
+    hours = format_gb_hours(total, home.config.billing.gigabyte_bytes)
+    say(f"Before {start} lie {hours} GB-hours; they are never billed.")
 
 
 def _finish(home: Home, run: Run, month: Month, say: Say) -> int:

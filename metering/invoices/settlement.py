@@ -57,7 +57,7 @@ def withhold(correction_minor: int, kept_minor: int, withheld_minor: int) -> int
 
 
 class Source(NamedTuple):
-    """A part of an invoice and what paid it: `credit` (with its reference), `balance`, `card`, or nothing yet (`due`)."""
+    """A part of an invoice and what paid it: `credit` (by reference), `balance`, `card`, or nothing yet (`due`)."""
 
     invoice: str | None
     source: str

@@ -55,7 +55,7 @@ class Book:
                         yield con
                     except BaseException:
                         # A full disk has SQLite roll back by itself.
-                        if con.connection.in_transaction:  # type: ignore[attr-defined]
+                        if con.connection.in_transaction:
                             con.exec_driver_sql("ROLLBACK")
                         raise
                     con.exec_driver_sql("COMMIT")

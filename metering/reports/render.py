@@ -97,7 +97,7 @@ def _write_csv(report: Report, rows: Iterator[list[Any]], file: IO[str]) -> None
 
 def _guard(value: str | None) -> str | None:
     """A text that a spreadsheet would take for a formula gets a quote before it."""
-    return f"'{value}" if value and value.startswith(_FORMULA) else value
+    return f"'{value}" if value and value != "-" and value.startswith(_FORMULA) else value
 
 
 def _write_json(report: Report, rows: Iterator[list[Any]], file: IO[str]) -> None:

@@ -1,0 +1,147 @@
+"""The options that every command takes: --home, --now, --quiet, --json-logs, before and after the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from homes import Home
+
+from metering.cli.app import app
+from metering.config import CONFIG_NAME
+
+
+@pytest.fixture
+def billed(home: Home) -> Home:
+    """A home in which 5.00 were posted on 1 June at 08:00."""
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    home.run("funds", "add", "acc-1", "5.00", "--reference", "t-1")
+    return home
+
+
+def call(*args: str, **environment: str) -> Result:
+    return CliRunner().invoke(app, args, env={"METERING_HOME": None, "METERING_NOW": None, **environment})
+
+
+NOW = "2026-06-02T08:00:00Z"
+
+
+@pytest.mark.parametrize("place", ["before", "after", "environment"])
+def test_home_and_now_may_stand_anywhere(billed: Home, place: str) -> None:
+    path = str(billed.path)
+    done = {
+        "before": lambda: call("--home", path, "--now", NOW, "status"),
+        "after": lambda: call("status", "--home", path, "--now", NOW),
+        "environment": lambda: call("status", METERING_HOME=path, METERING_NOW=NOW),
+    }[place]()
+    assert done.exit_code == 0, done.output
+    assert f"Home          {path}" in done.stdout
+    assert f"Clock         {NOW} (set)" in done.stdout
+
+
+def test_an_option_wins_over_the_environment(billed: Home, tmp_path: Path) -> None:
+    done = call(
+        "status", "--home", str(billed.path), "--now", NOW,
+        METERING_HOME=str(tmp_path / "nowhere"), METERING_NOW="2030-01-01T00:00:00Z",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    assert f"Clock         {NOW} (set)" in done.stdout
+
+
+def test_options_of_a_nested_command_may_stand_at_its_end(billed: Home) -> None:
+    done = call("funds", "add", "acc-1", "1.00", "--reference", "t-2", "--home", str(billed.path), "--now", NOW)
+    assert done.exit_code == 0, done.output
+    assert billed.ledger("transactions")[-1]["posted_at"] == 1_780_387_200_000_000  # 2 June 2026, 08:00 Z
+
+
+def test_the_current_folder_is_the_home_by_default(billed: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(billed.path)
+    assert f"Home          {billed.path}" in call("status", "--now", NOW).stdout
+
+
+def test_a_folder_that_is_no_home_is_refused(tmp_path: Path) -> None:
+    done = call("status", "--home", str(tmp_path))
+    assert done.exit_code == 2
+    assert "it has no metering.toml" in done.stderr
+    assert "metering init" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("now", ["yesterday", "2026-06-02", "2026-06-02T08:00:00", "1780387200", ""])
+def test_a_clock_that_is_no_time_is_refused(billed: Home, now: str) -> None:
+    done = call("status", "--home", str(billed.path), "--now", now)
+    if now:
+        assert done.exit_code == 2
+        assert "is not an RFC 3339 time" in done.stderr
+    else:
+        assert "(set)" not in done.stdout  # an empty one is none
+
+
+@pytest.mark.parametrize(
+    "command", [["close"], ["ingest"], ["collect"], ["nightly"], ["report", "balances"], ["status"], ["verify"]]
+)
+def test_a_clock_before_the_last_posting_is_refused(billed: Home, command: list[str]) -> None:
+    before = billed.fingerprint()
+    done = billed.run(*command, now="2026-06-01T07:59:59.999999Z", exit_code=2)
+    assert "the ledger's last posting is of 2026-06-01T08:00:00Z" in done.stderr
+    assert billed.fingerprint() == before
+    billed.run("status", now="2026-06-01T08:00:00Z")
+
+
+def test_quiet_leaves_only_data_and_errors(billed: Home) -> None:
+    assert billed.run("--quiet", "verify").stderr == ""
+    assert billed.run("report", "balances", "--quiet").stdout != ""
+    assert "2030-13" in billed.run("--quiet", "close", "2030-13", exit_code=2).stderr
+
+
+def test_json_logs_are_one_object_a_line(billed: Home) -> None:
+    done = billed.run("ingest", "--json-logs")
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    failed = billed.run("--json-logs", "close", "2030-01", exit_code=2)
+    told = [json.loads(line) for line in failed.stderr.splitlines()]
+    assert told[-1]["level"] == "error"
+    assert told[-1]["exit_code"] == 2
+
+
+def test_init_never_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    done = call("init", str(path))
+    assert done.exit_code == 0
+    assert sorted(child.name for child in path.iterdir()) == ["accounts.csv", "inbox", CONFIG_NAME, "prices.csv"]
+    assert done.stderr.count("wrote") == 4
+    (path / "prices.csv").write_text("mine")
+    again = call("init", "--home", str(path))
+    assert again.exit_code == 0
+    assert again.stderr.count("kept") == 4
+    assert (path / "prices.csv").read_text() == "mine"
+    assert call("prices", "check", "--home", str(path)).exit_code == 2  # "mine" is no price list
+
+
+def test_a_fresh_home_works_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "new")
+    call("init", path)
+    for command in (["ingest"], ["close"], ["nightly"], ["verify"], ["report", "invoices"], ["status"]):
+        done = call("--home", path, "--now", NOW, *command)
+        assert done.exit_code == 0, f"{command}: {done.output}"
+
+
+def test_the_formats_say_the_same(billed: Home, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    args = ["report", "balances", "--format"]
+    head, line = billed.run(*args, "csv").stdout.splitlines()
+    assert (head, line) == ("account_id,currency,balance,credit,owed", "acc-1,USD,5.00,0.00,0.00")
+    row = {"account_id": "acc-1", "currency": "USD", "balance": "5.00", "credit": "0.00", "owed": "0.00"}
+    assert json.loads(billed.run(*args, "json").stdout) == [row]
+    assert "5.00" in billed.run(*args, "table").stdout
+    billed.run(*args, "parquet", "--output", str(tmp_path / "b.parquet"))
+    (found,) = pq.read_table(tmp_path / "b.parquet").to_pylist()
+    assert {name: str(value) for name, value in found.items()} == {
+        name: f"{value}0" if "." in value else value for name, value in row.items()
+    }
+    billed.run(*args, "parquet", exit_code=2)
+    billed.run(*args, "csv", "--output", str(tmp_path / "b.csv"))
+    assert (tmp_path / "b.csv").read_text().splitlines()[1] == "acc-1,USD,5.00,0.00,0.00"
+    assert billed.run(*args, "json", "--account", "acc-2").stdout.strip().replace("\n", "") == "[]"

@@ -1,0 +1,241 @@
+"""The command line as transcripts: what people run, in order, with the wrong turns and the second runs."""
+
+from __future__ import annotations
+
+from homes import Home
+
+ACCOUNTS = """
+file accounts.csv
+    account_id,name,email,country,currency,tax_rate,payment_customer,payment_method
+    acc-1,Ada,,DE,USD,0,cus_1,pm_card_visa
+$ accounts import accounts.csv
+! 1 accounts new or changed, 0 as they were
+"""
+
+
+def test_a_first_month_from_an_empty_folder(home: Home) -> None:
+    home.tell(
+        """
+now 2026-06-01T08:00:00Z
+$ status
+> Closed        no month yet
+file prices.csv
+    sku,region,currency,price_per_gb_hour,effective_from
+    snapshot.vm,,USD,0.001,2026-01-01
+"""
+        + ACCOUNTS
+        + """
+$ accounts import accounts.csv
+! 0 accounts new or changed, 1 as they were
+# 1,000 GB × 5 h × 0.001 = 5.00
+events may.jsonl
+    2026-05-02T10 ready s1 gb=1000
+    2026-05-02T15 deleted s1
+$ ingest
+! batch 1: 1 files, 2 events, 0 repeats, 0 lines quarantined
+$ ingest
+! no batch: 0 files, 0 events
+# The same events once more, under another name, with one that is wrong: 1e3 is no size.
+events again.jsonl
+    2026-05-02T10 ready s1 gb=1000
+    2026-05-02T15 deleted s1
+file inbox/wrong.jsonl
+    {"specversion":"1.0","id":"w","source":"/c","type":"snapshot.resized","subject":"s1","time":"2026-05-02T11:00:00Z","data":{"size_bytes":1e3}}
+$ ingest => 3
+! batch 2: 2 files, 0 events, 2 repeats, 1 lines quarantined
+$ ingest
+= usage
+    month   account_id gb_hours       snapshots
+    2026-05 acc-1      5000.000000000 1
+$ quarantine --format csv
+> wrong.jsonl,1,wrong_type
+$ funds add acc-1 1.25 --reference t-1
+! t-1: added
+$ funds add acc-1 1.25 --reference t-1
+! t-1: was in the book
+$ funds add acc-1 1.26 --reference t-1 => 2
+! reference 't-1' is in the book with another content
+$ close
+! 2026-05: 1 invoices, 5000.000000000 GB-hours.
+! invoiced 5.00, credit used 0.00, balance used 1.25, carried 0.00, to the cards 3.75
+! Cards: succeeded: 1 (3.75 USD)
+$ close
+! There is nothing to close.
+$ collect
+= payments
+    payment              invoice            attempt amount status    reason
+    PAY-2026-05-000001-1 INV-2026-05-000001 1       3.75   succeeded -
+$ status
+> Closed        2026-05 to 2026-05
+> Owed          nothing
+$ verify
+"""
+    )
+    assert [row["exit_code"] for row in home.report("runs")].count("3") == 1
+    quarantined = home.run("quarantine", "--format", "csv").stdout.splitlines()[1].split(",")[0]
+    home.run("quarantine", "resolve", quarantined, "--reason", "the producer was mended")
+    assert len(home.run("quarantine", "--format", "csv").stdout.splitlines()) == 1
+    home.run("quarantine", "resolve", "no-such-id", "--reason", "x", exit_code=2)
+
+
+def test_a_declined_card_is_tried_again_and_a_new_one_at_once(home: Home) -> None:
+    """Retries on days 1, 3, 5 and 7 after the first attempt; a decline that was told before is no news."""
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_chargeDeclinedInsufficientFunds")
+    home.events("2026-05-02T10 ready s1 gb=1000\n2026-05-02T15 deleted s1")
+    home.tell(
+        """
+now 2026-06-01T08:00:00Z
+$ close => 3
+! Open: INV-2026-05-000001, 5.00 USD.
+$ close 2026-05 => 3
+$ collect
+now 2026-06-02T00:00:00Z
+$ collect => 3
+! declined: 1 (5.00 USD)
+$ collect
+now 2026-06-03T12:00:00Z
+$ collect
+= payments
+    attempt amount status   reason
+    1       5.00   declined insufficient_funds
+    2       5.00   declined insufficient_funds
+"""
+    )
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    home.tell(
+        """
+$ nightly
+! cards: succeeded: 1 (5.00 USD)
+= invoices
+    card_charged amount_due status
+    5.00         0.00       paid
+$ close 2026-05
+$ verify
+"""
+    )
+
+
+def test_files_with_a_mistake_are_taken_whole_or_not_at_all(home: Home) -> None:
+    home.tell(
+        ACCOUNTS
+        + """
+file more.csv
+    account_id,name,email,country,currency,tax_rate,payment_customer,payment_method
+    acc-2,Bob,,DE,USD,0,cus_2,pm_card_visa
+    acc-3,Eve,,DE,USD,101,cus_3,pm_card_visa
+$ accounts import more.csv => 2
+! line 3: tax_rate: 101 is not a percentage from 0 to 100
+file more.csv
+    account_id,name,email,country,currency,tax_rate,payment_customer,payment_method
+    acc-2,Bob,,DE,USD,0,cus_2,4242 4242 4242 4242
+$ accounts import more.csv => 2
+! looks like a card number
+file more.csv
+    account_id,name,email,country,currency,tax_rate,payment_customer,payment_method
+    acc-2,Bob,,DE,USD,0,cus_2,pm_card_visa
+    acc-2,Bob,,DE,USD,0,cus_2,pm_card_visa
+$ accounts import more.csv => 2
+! stands already on line 2
+file more.csv
+    account_id,name
+    acc-2,Bob
+$ accounts import more.csv => 2
+! no column 'email'
+$ accounts import no-such-file.csv => 2
+! No such file
+= balances
+    account_id
+    acc-1
+file funds.csv
+    account_id,kind,amount,currency,reference,expires
+    acc-1,topup,1.00,USD,good,
+    acc-1,topup,1.00,USD,bad,2026-12-31
+$ funds import funds.csv => 2
+! line 3: expires: a top-up does not expire
+file funds.csv
+    account_id,kind,amount,currency,reference,expires
+    acc-1,topup,1.00,USD,good,
+    acc-1,topup,1.005,USD,bad,
+$ funds import funds.csv => 2
+! line 3: amount: '1.005' has more than 2 decimal places
+file funds.csv
+    account_id,kind,amount,currency,reference,expires
+    acc-1,topup,1.00,USD,twice,
+    acc-1,topup,2.00,USD,twice,
+$ funds import funds.csv => 2
+! line 3: reference 'twice' is in the book with another content
+file funds.csv
+    account_id,kind,amount,currency,reference,expires
+    acc-9,topup,1.00,USD,r,
+$ funds import funds.csv => 2
+! account 'acc-9' is not known
+$ funds add acc-1 -1.00 --reference r => 2
+$ funds add acc-1 0 --reference r => 2
+$ funds add acc-1 1.00 --reference r --currency EUR => 2
+! account 'acc-1' has USD
+$ funds add acc-1 1.00 => 2
+= balances
+    account_id balance credit
+    acc-1      0.00    0.00
+# The first posting fixes the currency.
+$ funds add acc-1 1.00 --reference r
+file accounts.csv
+    account_id,name,email,country,currency,tax_rate,payment_customer,payment_method
+    acc-1,Ada,,DE,EUR,0,cus_1,pm_card_visa
+$ accounts import accounts.csv => 2
+! its currency cannot
+"""
+    )
+
+
+def test_prices_that_are_none_stop_what_needs_them(home: Home) -> None:
+    home.tell(
+        ACCOUNTS
+        + """
+events may.jsonl
+    2026-05-02T10 ready s1 gb=1000
+file prices.csv
+    sku,region,currency,price_per_gb_hour,effective_from
+    snapshot.vm,,USD,0.001,2026-01-01
+    snapshot.vm,,USD,0.002,2026-01-01
+$ prices check => 2
+! line 3: the same key and day stand already on line 2
+$ close => 2
+! line 3
+file prices.csv
+    sku,region,currency,price_per_gb_hour,effective_from
+    snapshot.disk,,USD,0.001,2026-01-01
+$ prices check => 2
+! line 2: sku 'snapshot.disk' is none of snapshot.vm, snapshot.volume
+file prices.csv
+    sku,region,currency,price_per_gb_hour,effective_from
+    snapshot.vm,,USD,0.0000000000001,2026-01-01
+$ prices check => 2
+! more than 12 decimal places
+file prices.csv
+    sku,region,currency,price_per_gb_hour,effective_from
+    snapshot.vm,,USD,0.001,2026-02-30
+$ prices check => 2
+! effective_from: '2026-02-30' is not a date
+= invoices
+    invoice
+"""
+    )
+
+
+def test_what_is_asked_for_wrongly_is_refused(home: Home) -> None:
+    home.tell(
+        """
+$ report no-such-report => 2
+! There is no report 'no-such-report'
+$ report invoices --month 2026-13 => 2
+$ report invoices --month 2026-05 --from 2026-04 => 2
+$ report invoices --by day => 2
+$ usage --as-of 1 => 2
+! the last batch is 0
+$ no-such-command => 2
+$ report invoices --format html => 2
+$ ingest no-such-file.jsonl => 2
+"""
+    )
