@@ -272,3 +272,19 @@ def test_a_change_behind_the_triggers_breaks_the_seals(sealed: Home, change_made
     con.commit()
     con.close()
     assert "seals: " in sealed.run("verify", exit_code=3).stdout
+
+
+def test_a_ledger_of_another_version_is_not_touched(tmp_path: Path) -> None:
+    """Neither an older nor a newer schema is read or written, and the message says which it is."""
+    for version in (1, 99):
+        book = Book(tmp_path / f"{version}.db")
+        book.create()
+        book.close()
+        with sqlite3.connect(book.path) as con:
+            con.execute(f"PRAGMA user_version = {version}")
+        con.close()
+        before = book.path.read_bytes()
+        for door in (book.read, book.write):
+            with pytest.raises(MeteringError, match=f"schema version {version}"), door():
+                pass
+        assert book.path.read_bytes() == before

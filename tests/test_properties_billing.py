@@ -179,7 +179,7 @@ TAXES = st.sampled_from(["0", "8.25", "19"])
 
 
 @pytest.mark.parametrize("card", ["pm_card_visa", "pm_card_chargeDeclined"])
-@settings(CALMLY, max_examples=4)
+@settings(CALMLY, max_examples=3)
 @given(stream=STREAMS, collects=st.booleans(), tax=TAXES)
 def test_every_month_is_billed_what_its_usage_costs(card: str, stream: tuple, collects: bool, tax: str) -> None:
     check(card, stream, collects, tax)

@@ -18,7 +18,7 @@ from metering.corrections.closures import pay_out
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT
-from metering.invoices.settlement import Credit, Source, give_back, pay, spread, withhold
+from metering.invoices.settlement import Credit, pay, spread, withhold
 from metering.ledger import postings as post
 from metering.ledger import standing
 from metering.ledger.book import insert
@@ -162,10 +162,8 @@ class Settlement:
         account, currency, number = draft.account_id, draft.currency, draft.number
         to_balance = 0
         step = 0
-        taken: dict[Source, int] = defaultdict(int)
         for month, share in spread(amount, corrections):
-            sources = _less(history.sources(month), taken)
-            for source in give_back(share, sources):
+            for source in history.give_back(month, share):
                 step += 1
                 self._tables["returns"].append(
                     {
@@ -178,7 +176,6 @@ class Settlement:
                         "amount_minor": source.amount_minor,
                     }
                 )
-                taken[source._replace(amount_minor=0)] += source.amount_minor
                 if source.source == "credit":
                     assert source.reference is not None
                     self._change_credit(account, source.reference, source.amount_minor)
@@ -259,16 +256,3 @@ def _corrections(draft: Draft) -> dict[str, int]:
         if line.kind == ADJUSTMENT:
             found[line.month] += line.gross_minor
     return dict(found)
-
-
-def _less(sources: list[Source], taken: Mapping[Source, int]) -> list[Source]:
-    """Sources less what this invoice has already given back to them."""
-    left = dict(taken)
-    found = []
-    for source in sources:
-        key = source._replace(amount_minor=0)
-        used = min(left.get(key, 0), source.amount_minor)
-        if used:
-            left[key] -= used
-        found.append(source._replace(amount_minor=source.amount_minor - used))
-    return found

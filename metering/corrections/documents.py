@@ -47,7 +47,7 @@ def credit_note(con: sa.Connection, number: str, amount: str, reason: str, now: 
     left = standing.invoice["total_minor"] - History(con, account).noted(number)
     if gross > left:
         _refuse(number, f"its total less earlier credit notes is {format_money(left, currency)} {currency}")
-    tax = round_half_up(gross * standing.invoice["tax_minor"], standing.invoice["total_minor"])
+    tax = _tax_in(standing, gross)
     due = min(gross, max(standing.due_minor, 0))
     carried = min(gross - due, standing.carried_minor)
     name = next_number(con, f"CN-{month}")
@@ -94,7 +94,7 @@ def void(con: sa.Connection, number: str, reason: str, now: int, run: int, *, re
     account, currency, _ = standing.who
     if standing.status in ("void", "uncollectible"):
         _refuse(number, f"it is {standing.status}")
-    if standing.invoice["total_minor"] < 0:
+    if standing.invoice["total_minor"] + min(standing.invoice["brought_forward_minor"], 0) < 0:
         _refuse(number, "it gives money back; what is wrong with it is corrected by the next close")
     journal = Journal(con, now, run)
     due = _use_reserved(journal, standing)
@@ -103,10 +103,13 @@ def void(con: sa.Connection, number: str, reason: str, now: int, run: int, *, re
         due += standing.carried_minor
     journal.flush()
     history = History(con, account)
-    gross, tax = _voidable(standing, history, rebill=rebill)
+    gross = history.voidable(number, rebill=rebill)
+    tax = _tax_in(standing, gross)
     name = next_number(con, "VOID")
     transaction = journal.post("void", post.void(*standing.who, name, net=gross - tax, tax=tax))
     brought = _send_back(con, journal, standing, number)
+    if gross + brought < due:
+        _refuse(number, "part of what is due on it was set off against a later invoice; it has to be paid first")
     _return(con, journal, standing, history, gross + brought - due)
     register(
         con, name, "void", now, run,
@@ -118,17 +121,10 @@ def void(con: sa.Connection, number: str, reason: str, now: int, run: int, *, re
     return name
 
 
-def _voidable(standing: Standing, history: History, *, rebill: bool) -> tuple[int, int]:
-    """What of an invoice's total a void takes back, and the tax in it.
-
-    Credit notes have taken their part back already; so have later adjustments, unless the usage is billed again
-    and they go on to count against that bill.
-    """
-    total, tax = standing.invoice["total_minor"], standing.invoice["tax_minor"]
-    number = standing.invoice["invoice"]
-    gross = total - history.noted(number) - (0 if rebill else history.given_back_since(number))
-    gross = max(gross, 0)
-    return gross, round_half_up(gross * tax, total) if total else 0
+def _tax_in(standing: Standing, gross: int) -> int:
+    """The tax in a gross part of an invoice's total."""
+    total = standing.invoice["total_minor"]
+    return round_half_up(gross * standing.invoice["tax_minor"], total) if total else 0
 
 
 def _send_back(con: sa.Connection, journal: Journal, standing: Standing, number: str) -> int:
@@ -164,7 +160,7 @@ def _return(con: sa.Connection, journal: Journal, standing: Standing, history: H
         journal.post("gone_already", post.gone_already(account, currency, number, ledger_account, part))
         amount -= part
     steps = []
-    for step, source in enumerate(give_back(amount, history.unreturned(number, with_brought=True)), 1):
+    for step, source in enumerate(give_back(amount, history.paid(number)), 1):
         reference = source.reference if source.source == "credit" else None
         if reference is not None:
             entries = post.credit_use(account, currency, number, reference, -source.amount_minor)

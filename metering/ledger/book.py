@@ -22,7 +22,7 @@ from metering.schema import tables
 from metering.sql import sql
 
 BUSY_SECONDS = 60
-VERSION = 1
+VERSION = 2
 """The version of the ledger's schema, kept in the database itself (`PRAGMA user_version`)."""
 
 
@@ -83,6 +83,7 @@ class Book:
         try:
             with engine.connect() as con:
                 con.exec_driver_sql("BEGIN")
+                self._check_version(con)
                 yield con
         except sa.exc.DatabaseError as error:
             if isinstance(error, sa.exc.IntegrityError):
@@ -145,16 +146,19 @@ class Book:
         )
         sa.event.listen(engine, "connect", _configure)
         with engine.connect() as con:
-            version = con.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if version > VERSION:
-                raise MeteringError(
-                    f"The ledger {self.path.name} has schema version {version}; this engine knows {VERSION}.",
-                    unchanged="The ledger is as it was.",
-                    remedy="Install the newer version of metering that wrote it.",
-                )
-            if version == 0:
+            if con.exec_driver_sql("PRAGMA user_version").scalar_one() == 0:
                 _create(con)
+            self._check_version(con)
         return engine
+
+    def _check_version(self, con: sa.Connection) -> None:
+        version = con.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if version != VERSION:
+            raise MeteringError(
+                f"The ledger {self.path.name} has schema version {version}; this engine knows {VERSION}.",
+                unchanged="The ledger is as it was.",
+                remedy="Use the version of metering that wrote it.",
+            )
 
 
 def _escape(path: Path) -> str:
