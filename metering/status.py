@@ -48,15 +48,14 @@ def _owed(con: sa.Connection) -> Iterator[str]:
     query = (
         sa.select(status.c.status, invoices.c.currency, sa.func.count(), sa.func.sum(status.c.amount_due_minor))
         .join(invoices, invoices.c.invoice == status.c.invoice)
-        .where(status.c.status.in_(("open", "carried")))
+        .where(status.c.status.in_(("open", "carried")), status.c.amount_due_minor > 0)
         .group_by(status.c.status, invoices.c.currency)
         .order_by(status.c.status, invoices.c.currency)
     )
     found = con.execute(query).all()
     for state, currency, count, due in found:
-        if due:
-            yield f"{state.capitalize():<13} {count} invoices, {format_money(int(due), currency)} {currency}"
-    if not any(due for *_, due in found):
+        yield f"{state.capitalize():<13} {count} invoices, {format_money(int(due), currency)} {currency}"
+    if not found:
         yield "Owed          nothing"
     unknown = Counter(row["status"] for row in rows(con, "payments", status={"unknown", "action_required"}))
     for state, count in sorted(unknown.items()):

@@ -1,4 +1,4 @@
-"""Corrections over several closes, worked out with a pencil: tests/corrections/*.txt, the arithmetic beside the figures.
+"""Corrections over several closes, worked out with a pencil: tests/corrections/*.txt, the arithmetic beside them.
 
 At the end of each story what was billed must equal what the usage costs, the books must balance, every invariant
 must hold, and every invoice must come out of its stored inputs again.
@@ -61,8 +61,8 @@ def costs(story: str) -> dict[tuple[str, ...], int]:
         elif word == "$" and rest[:2] == ["prices", "reprice"] and rest[-1] != "2":
             of_month[rest[2]] = prices
     found: dict[tuple[str, ...], int] = {}
-    for month, rows in of_month.items():
-        for key, usage in reference_billing.rated(events, [month], rows, currency_of).items():
+    for month, listed in of_month.items():
+        for key, usage in reference_billing.rated(events, [month], listed, currency_of).items():
             digits = reference_billing.DIGITS[currency_of[key.account]]
             exact = Fraction(usage, reference_billing.GB_HOUR) * key.price * 10**digits
             found[key.month, key.account, key.sku, key.region, key.price_text] = reference_billing.half_up(exact)

@@ -33,6 +33,7 @@ def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
     """Each check's name with what breaks it; a damaged or missing file is a finding, not a failure."""
     con = connect(home.config.engine.memory_limit)
     for name, prepare in (
+        ("ledger_there", _ledger_there),
         ("event_files", _event_files),
         ("close_files", _close_files),
         ("seals", _seals),
@@ -91,6 +92,14 @@ def _captures(path: Path) -> pa.Table:
     columns = {name: pa.array([str(record.get(name)) for record in records], pa.string()) for name in texts}
     amounts = [parse_money(str(record.get("amount")), str(record.get("currency"))) for record in records]
     return pa.table({**columns, "amount_minor": pa.array(amounts, pa.int64())})
+
+
+def _ledger_there(home: Home) -> list[str]:
+    """The ledger is there if anything was ever closed or charged."""
+    traces = [home.lake.root / "closes", home.path / "sandbox" / "captures.jsonl"]
+    if home.book.exists or not any(path.exists() for path in traces):
+        return []
+    return [f"{home.book.path.name} is missing, although months were closed; restore it from a backup"]
 
 
 def _event_files(home: Home) -> list[str]:

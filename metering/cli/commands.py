@@ -134,7 +134,7 @@ def verify(context: Context) -> int:
     from metering.checks.verify import verify as run_verify
 
     problems = 0
-    for name, found in run_verify(context.open()):
+    for name, found in run_verify(context.open(checked=False)):
         problems += len(found)
         context.say(f"{'ok  ' if not found else 'FAIL'} {name}")
         for detail in found[:20]:

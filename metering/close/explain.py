@@ -180,11 +180,9 @@ def _line(explained: Explained, line: dict[str, Any]) -> Iterator[str]:
     rounded = format_money(_rounded(known, price, currency, gigabyte), currency)
     yield f"  {format_gb_hours(known, gigabyte)} GB-hours × {price} = {exact} → {rounded} {currency}"
     if line["kind"] == "adjustment":
-        before = known - line["byte_micros"]
-        billed = _rounded(known, price, currency, gigabyte) - line["amount_minor"]
-        yield (
-            f"  billed before: {format_gb_hours(before, gigabyte)} GB-hours, {format_money(billed, currency)} {currency}"
-        )
+        before = format_gb_hours(known - line["byte_micros"], gigabyte)
+        billed = format_money(_rounded(known, price, currency, gigabyte) - line["amount_minor"], currency)
+        yield f"  billed before: {before} GB-hours, {billed} {currency}"
     yield (
         f"  on the invoice: {format_gb_hours(line['byte_micros'], gigabyte)} GB-hours,"
         f" {format_money(line['amount_minor'], currency)} {currency}"

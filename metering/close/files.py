@@ -59,9 +59,10 @@ def unpublished(home: Home, month: str) -> list[str]:
     return [name for name in NAMES if not (home.lake.root / path_of(month, name)).exists()]
 
 
-def publish(home: Home, month: str) -> list[str]:
+def publish(home: Home, month: str, allocations: pa.Table | None = None) -> list[str]:
     """Write the files of a closed month that are missing; the names of those written.
 
+    `allocations` are handed in by the close that has just made them; else they are computed again.
     Raises MeteringError if what is computed again differs from what the close recorded.
     """
     missing = unpublished(home, month)
@@ -71,7 +72,9 @@ def publish(home: Home, month: str) -> list[str]:
         recorded = {row["name"]: row["content_hash"] for row in rows(con, "close_files", month=month)}
         made = ledger_tables(con, month)
         if "allocations" in missing:
-            made["allocations"] = recompute_allocations(home, con, month, made["invoice_lines"])
+            if allocations is None:
+                allocations = recompute_allocations(home, con, month, made["invoice_lines"])
+            made["allocations"] = allocations
     for name in missing:
         if content_hash(made[name]) != recorded[name]:
             raise MeteringError(

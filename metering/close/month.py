@@ -21,10 +21,6 @@ from metering.ledger.book import insert
 from metering.values import Month
 
 
-class _DryRun(Exception):
-    """Leaves the ledger's transaction without committing it."""
-
-
 @dataclass
 class Closed:
     """What closing a month came to."""
@@ -48,16 +44,12 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
         drafts = draft(home, con, inputs)
         check_limits(home, con, drafts, approve)
         allocations = files.allocations_of(home, con, inputs, drafts)
-    try:
-        with home.book.write() as con:
-            settled = Settlement(home, con, drafts, run.run).post()
-            _record(home, con, run, drafts, allocations, approved=approve is not None)
-            if dry_run:
-                raise _DryRun
+    with home.book.rehearse() if dry_run else home.book.write() as con:
+        settled = Settlement(home, con, drafts, run.run).post()
+        _record(home, con, run, drafts, allocations, approved=approve is not None)
+        if not dry_run:
             failpoint("close.before_commit")
-    except _DryRun:
-        pass
-    else:
+    if not dry_run:
         failpoint("close.after_commit")
     return Closed(month, drafts.hash, drafts, settled, allocations)
 

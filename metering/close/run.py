@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import tzinfo
 
 import duckdb
 import sqlalchemy as sa
 
 from metering.accounts.imports import current_accounts
+from metering.charges.rating import Unbillable
 from metering.close.closed import closed_months
 from metering.close.files import publish, unpublished
 from metering.close.month import Closed, close_month
@@ -63,20 +66,22 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
         return Result(_finish(home, run, options.month, say))
     if options.month is None and not options.dry_run:
         codes += [_finish(home, run, month, say) for month in _unfinished(home)]
-    with home.lock():
+    # A dry run writes nothing, not even a lock.
+    lock = nullcontext if options.dry_run else home.lock
+    with lock():
         _take_inbox(home, run, options, say)
         months = _months(home, options, say)
     if not months:
         say("There is nothing to close.")
     for month in months[:1] if options.dry_run else months:
-        with home.lock():
+        with lock():
             check_prices(home)
             closed = close_month(home, run, month, dry_run=options.dry_run, approve=options.approve)
         _summarize(home, closed, say)
         last = closed.hash
         if not options.dry_run:
             run.say(f"closed {month}")
-            codes.append(_finish(home, run, month, say))
+            codes.append(_finish(home, run, month, say, closed))
     return Result(worst(*codes), last)
 
 
@@ -122,50 +127,37 @@ def _open_usage(home: Home) -> duckdb.DuckDBPyConnection:
 
 
 def _months(home: Home, options: Options, say: Say) -> list[Month]:
+    """The months to close; says how much usage lies before the beginning of billing, which none of them bills."""
     zone = home.config.billing.zone
     with home.book.read() as con:
         closed = closed_months(con)
     current = Month.of(home.now, zone)
-    used = [] if closed else _used_months(home, current)
+    usage = _open_usage(home)
+    first = meter.first_month(usage, zone)
     months = months_to_close(
         options.month,
         closed=closed,
         start=home.config.billing.start_month,
-        used=used,
+        used=_used_months(usage, first, current, zone) if first and not closed else [],
         current=current,
         ends_at=(options.month or current).bounds(zone)[1],
     )
-    if months:
-        _tell_unbilled(home, (closed or months)[0], say)
+    if months and first and first < (start := (closed or months)[0]):
+        meter.set_periods(usage, [meter.Period("before", first.bounds(zone)[0], start.bounds(zone)[0])])
+        total = sum(int(value) for value in meter.account_usage(usage).column("byte_micros").to_pylist())
+        hours = format_gb_hours(total, home.config.billing.gigabyte_bytes)
+        say(f"Before {start} lie {hours} GB-hours; they are never billed.")
     return months
 
 
-def _used_months(home: Home, current: Month) -> list[Month]:
-    zone = home.config.billing.zone
-    con = _open_usage(home)
-    first = meter.first_month(con, zone)
-    if first is None:
-        return []
-    meter.set_periods(con, meter.month_periods(meter.months_between(first, current), zone))
-    return sorted({Month.parse(month) for month in meter.account_usage(con).column("month").to_pylist()})
+def _used_months(usage: duckdb.DuckDBPyConnection, first: Month, current: Month, zone: tzinfo) -> list[Month]:
+    meter.set_periods(usage, meter.month_periods(meter.months_between(first, current), zone))
+    return sorted({Month.parse(month) for month in meter.account_usage(usage).column("month").to_pylist()})
 
 
-def _tell_unbilled(home: Home, start: Month, say: Say) -> None:
-    """Say how much usage lies before the beginning of billing."""
-    zone = home.config.billing.zone
-    con = _open_usage(home)
-    first = meter.first_month(con, zone)
-    if first is None or first >= start:
-        return
-    meter.set_periods(con, [meter.Period("before", first.bounds(zone)[0], start.bounds(zone)[0])])
-    total = sum(int(value) for value in meter.account_usage(con).column("byte_micros").to_pylist())
-    hours = format_gb_hours(total, home.config.billing.gigabyte_bytes)
-    say(f"Before {start} lie {hours} GB-hours; they are never billed.")
-
-
-def _finish(home: Home, run: Run, month: Month, say: Say) -> int:
+def _finish(home: Home, run: Run, month: Month, say: Say, closed: Closed | None = None) -> int:
     """Write the files that are missing, charge what was never tried, and say what is open."""
-    written = publish(home, str(month))
+    written = publish(home, str(month), closed.allocations if closed else None)
     if written:
         failpoint("close.after_files")
     invoices = metadata().tables["invoices"]
@@ -176,7 +168,8 @@ def _finish(home: Home, run: Run, month: Month, say: Say) -> int:
         say(f"Cards: {sentence}")
     for event in outcome.notable:
         say(f"Look at {event.invoice}: {event.kind}{f' ({event.reason})' if event.reason else ''}.")
-    return worst(_tell_open(home, month, say), _tell_unbillable(home, month, say))
+    found = closed.drafts.rated.unbillable if closed else _unbillable_now(home, month)
+    return worst(_tell_open(home, month, say), _tell_unbillable(home, month, found, say))
 
 
 def _tell_open(home: Home, month: Month, say: Say) -> int:
@@ -196,12 +189,17 @@ def _tell_open(home: Home, month: Month, say: Say) -> int:
     return NEEDS_PERSON if found else DONE
 
 
-def _tell_unbillable(home: Home, month: Month, say: Say) -> int:
+def _unbillable_now(home: Home, month: Month) -> list[Unbillable]:
     with home.book.read() as con:
         currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
+    return unbillable(home, _open_usage(home), currency_of, [month])
+
+
+def _tell_unbillable(home: Home, month: Month, found: list[Unbillable], say: Say) -> int:
     sums: dict[tuple[str, str], int] = defaultdict(int)
-    for reason, usage in unbillable(home, _open_usage(home), currency_of, [month]):
-        sums[reason, usage.account_id] += usage.byte_micros
+    for reason, usage in found:
+        if usage.month == str(month):
+            sums[reason, usage.account_id] += usage.byte_micros
     for (reason, account), byte_micros in sorted(sums.items()):
         hours = format_gb_hours(byte_micros, home.config.billing.gigabyte_bytes)
         say(f"Not billed: {hours} GB-hours of {account} in {month}: {reason}.")

@@ -70,9 +70,11 @@ class Book:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A consistent view of the ledger that waits for nobody."""
+        """A consistent view of the ledger that waits for nobody; an empty one before the first write."""
         if not self.exists:
-            self.create()
+            with _empty() as con:
+                yield con
+            return
         engine = sa.create_engine(
             "sqlite://",
             creator=lambda: sqlite3.connect(
@@ -93,6 +95,20 @@ class Book:
                 unchanged="The ledger is as it was.",
                 remedy="Look at disk space and the file; if it is damaged, restore it from a backup.",
             ) from error
+
+    @contextmanager
+    def rehearse(self) -> Iterator[sa.Connection]:
+        """A write transaction that is rolled back at its end, whatever was written in it."""
+        if not self.exists:
+            with _empty() as con:
+                yield con
+            return
+        try:
+            with self.write() as con:
+                yield con
+                raise _Rehearsed
+        except _Rehearsed:
+            pass
 
     def create(self) -> None:
         """Make the tables if they are not there."""
@@ -159,6 +175,19 @@ class Book:
                 unchanged="The ledger is as it was.",
                 remedy="Use the version of metering that wrote it.",
             )
+
+
+class _Rehearsed(Exception):
+    """Ends a rehearsal without committing it."""
+
+
+@contextmanager
+def _empty() -> Iterator[sa.Connection]:
+    """A ledger in which nothing was ever written; it is nowhere on disk."""
+    engine = sa.create_engine("sqlite://", isolation_level="AUTOCOMMIT")
+    with engine.connect() as con:
+        _create(con)
+        yield con
 
 
 def _escape(path: Path) -> str:

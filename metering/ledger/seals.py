@@ -74,11 +74,9 @@ def hash_since(con: sa.Connection, name: str, previous: str, since: int, through
     table = metadata().tables[name]
     mutable = tables()[name].mutable
     count = table.c[counter(name)]
-    query = (
-        sa.select(*(column for column in table.c if column.name not in mutable))
-        .where(count > since, count <= through)
-        .order_by(count)
-    )
+    query = sa.select(*(column for column in table.c if column.name not in mutable)).order_by(count)
+    # The first seal has no lower bound, so that nothing can be slipped in before the first row.
+    query = query.where(count <= through, *([count > since] if since else []))
     for row in con.execute(query):
         digest.update(msgspec.json.encode(list(row)))
         digest.update(b"\n")

@@ -62,6 +62,7 @@ def _add(found: sa.MetaData, table: Table) -> None:
     counted: list[sa.Column[Any]] = []
     if table.name not in OWN_COUNTERS:
         counted.append(sa.Column("recorded", _INTEGER, primary_key=True, autoincrement=False))
+        constraints.append(sa.CheckConstraint("recorded > 0"))
         constraints.append(sa.UniqueConstraint(*table.key))
     if table.name == "entries":
         constraints += [
