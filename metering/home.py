@@ -44,6 +44,12 @@ class Home:
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path.absolute()
         self.config: Config = load_config(self.path / CONFIG_NAME)
+        if self.config.engine.name != "duckdb":
+            raise UsageError(
+                f"[engine] name = {self.config.engine.name!r}: this version computes with duckdb only.",
+                unchanged="Nothing was read or written.",
+                remedy=f'Set name = "duckdb" under [engine] in {CONFIG_NAME}.',
+            )
         self.clock = clock or Clock()
         self.now = self.clock.now()
 

@@ -86,6 +86,17 @@ def first_instant(day: date, zone: tzinfo) -> int:
     return after
 
 
+def parse_day(text: str) -> str:
+    """A calendar day such as `2026-05-01`, as it stands."""
+    try:
+        day = date.fromisoformat(text).isoformat()
+    except ValueError:
+        day = ""
+    if day != text:
+        raise InvalidValue(f"{text!r} is not a date such as 2026-05-01")
+    return day
+
+
 # Calendar months
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ from metering.ledger.postings import Journal, credit_grant, topup
 from metering.ledger.tables import metadata
 from metering.schema import table as schema
 from metering.tabular import Row, read_csv
-from metering.values import InvalidValue, minor_digits, parse_money, parse_scaled
+from metering.values import InvalidValue, minor_digits, parse_day, parse_money, parse_scaled
 
 ACCOUNT_COLUMNS = (
     "account_id", "name", "email", "country", "currency", "tax_rate", "payment_customer", "payment_method",
@@ -170,7 +169,6 @@ def _check_expiry(row: Row) -> str | None:
     if row.values["kind"] == "topup":
         row.wrong("expires: a top-up does not expire")
     try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        row.wrong(f"expires: {text!r} is not a date such as 2026-12-31")
-    return day.isoformat()
+        return parse_day(text)
+    except InvalidValue as error:
+        row.wrong(f"expires: {error}")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from metering.tabular import read_csv
-from metering.values import InvalidValue, first_instant, format_price, minor_digits, parse_price
+from metering.values import InvalidValue, first_instant, format_price, minor_digits, parse_day, parse_price
 
 SKUS = ("snapshot.vm", "snapshot.volume")
 COLUMNS = ("sku", "region", "currency", "price_per_gb_hour", "effective_from")
@@ -51,11 +51,12 @@ def read_prices(path: str) -> PriceList:
         try:
             minor_digits(values["currency"])
             price = parse_price(values["price_per_gb_hour"])
-            day = date.fromisoformat(values["effective_from"]).isoformat()
         except InvalidValue as error:
             line.wrong(str(error))
-        except ValueError:
-            line.wrong(f"effective_from: {values['effective_from']!r} is not a date such as 2026-05-01")
+        try:
+            day = parse_day(values["effective_from"])
+        except InvalidValue as error:
+            line.wrong(f"effective_from: {error}")
         row = PriceRow(values["sku"], values["region"], values["currency"], values["account_id"], day, price)
         place = (PriceKey(*row[:4]), day)
         if place in seen:

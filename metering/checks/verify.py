@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
 from metering.close.closed import closed_months
 from metering.close.files import NAMES, content_hash, path_of
@@ -22,11 +24,14 @@ from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
 from metering.ledger.postings import chart
 from metering.ledger.seals import GENESIS, hash_since, sealed_tables
+from metering.ledger.tables import counter, metadata
 from metering.schema import arrow_schema
 from metering.sql import sql
 from metering.values import InvalidValue, parse_money
 
 _NOT_CHECKS = {"booked", "pending"}
+_BATCH = ("batch", "ingested_at")
+_MANIFEST_VERSION = 1
 
 
 def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
@@ -37,6 +42,7 @@ def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
         ("event_files", _event_files),
         ("close_files", _close_files),
         ("seals", _seals),
+        ("seals_told", _seals_told),
         ("stored_inputs", _stored_inputs),
     ):
         yield name, _guarded(lambda prepare=prepare: prepare(home))  # type: ignore[misc]
@@ -74,11 +80,14 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
     con.register("chart", pa.Table.from_pylist(accounts, schema))
     with home.book.read() as ledger:
         months = closed_months(ledger)
-    paths = [home.lake.root / path_of(str(month), "allocations") for month in months]
+    wanted = [home.lake.root / path_of(str(month), "allocations") for month in months]
+    paths = [path for path in wanted if path.exists()]
     if paths:
         con.read_parquet([str(path) for path in paths]).create_view("allocations", replace=True)
     else:
         con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+    batches = [{"batch": batch.batch, "ingested_at": batch.ingested_at} for batch in home.lake.manifest().batches]
+    con.register("batches", pa.Table.from_pylist(batches, pa.schema([(name, pa.int64()) for name in _BATCH])))
     con.register("captures", _captures(home.path / "sandbox" / "captures.jsonl"))
     define(con, "checks", "booked", "pending")
     return []
@@ -106,6 +115,8 @@ def _event_files(home: Home) -> list[str]:
     """Every file that the manifest names is there, unchanged, and has its rows."""
     found = []
     manifest = home.lake.manifest()
+    if manifest.version != _MANIFEST_VERSION:
+        found.append(f"the manifest has version {manifest.version}")
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")
@@ -148,10 +159,49 @@ def _seals(home: Home) -> list[str]:
         last = dict.fromkeys(sealed_tables(), (GENESIS, 0))
         for seal in rows(con, "seals"):
             name = seal["sealed_table"]
+            if name not in sealed_tables():
+                found.append(f"seal {seal['seal']} of run {seal['run']} is of no table: {name}")
+                continue
             previous, since = last.get(name, (GENESIS, 0))
+            if seal["through"] > _last_row(con, name):
+                found.append(f"seal {seal['seal']} of run {seal['run']} goes beyond the last row of {name}")
             if seal["through"] <= since or hash_since(con, name, previous, since, seal["through"]) != seal["hash"]:
                 found.append(f"seal {seal['seal']} of run {seal['run']} is broken: {name} was changed under it")
             last[name] = (seal["hash"], seal["through"])
+    return found
+
+
+def _last_row(con: sa.Connection, name: str) -> int:
+    """The number of the last row of a table in the order of recording."""
+    return con.scalar(sa.select(sa.func.max(metadata().tables[name].c[counter(name)]))) or 0
+
+
+def _seals_told(home: Home) -> list[str]:
+    """Seals count from 1, each is told in the summary of the run that made it, and what ended runs posted is sealed."""
+    found = []
+    order = {name: place for place, name in enumerate(sealed_tables())}
+    with home.book.read() as con:
+        runs = {row["run"]: row for row in rows(con, "runs")}
+        seals = sorted(rows(con, "seals"), key=lambda row: (row["seal"], order.get(row["sealed_table"], 0)))
+        posted = rows(con, "transactions")
+        last = _last_row(con, "seals")
+    numbers = sorted({row["seal"] for row in seals})
+    if numbers != list(range(1, len(numbers) + 1)) or last != len(seals):
+        found.append("seals do not count from 1 without gaps")
+    for number in numbers:
+        members = [row for row in seals if row["seal"] == number]
+        digest = hashlib.sha256("".join(row["hash"] for row in members).encode()).hexdigest()
+        run = runs.get(members[0]["run"], {})
+        if {(row["run"], row["made_at"]) for row in members} != {(run.get("run"), run.get("ended_at"))}:
+            found.append(f"seal {number} is not of the run that made it")
+        if f"seal {digest[:16]}" not in (run.get("summary") or "").split("; "):
+            found.append(f"seal {number} is not the one that run {members[0]['run']} told")
+    through = max((row["through"] for row in seals if row["sealed_table"] == "transactions"), default=0)
+    found += [
+        f"transaction {row['transaction']} of run {row['run']}, which has ended, is under no seal"
+        for row in posted
+        if row["transaction"] > through and runs.get(row["run"], {}).get("ended_at") is not None
+    ]
     return found
 
 

@@ -37,23 +37,26 @@ def check_sources(home: Home, inputs: Inputs) -> None:
         )
 
 
-def check_limits(home: Home, con: sa.Connection, drafts: Drafts, approve: str | None) -> None:
-    """Stop if the close would exceed a limit and nobody approved these very inputs and lines."""
-    if approve is not None:
-        if approve != drafts.hash:
-            raise NeedsPerson(
-                f"The hash is now {drafts.hash}, not {approve}: inputs or lines have changed since.",
-                unchanged="Nothing was closed.",
-                remedy="Look at `metering close --dry-run` again and approve its hash.",
-            )
-        return
-    problems = [*_too_large(home, drafts), *_too_different(home, con, drafts)]
-    if problems:
+def check_approval(drafts: Drafts, approve: str) -> None:
+    """Stop if what a person approved are not these very inputs and lines."""
+    if approve != drafts.hash:
         raise NeedsPerson(
-            f"{drafts.inputs.month} is not closed: {'; '.join(problems)}.",
+            f"The hash is now {drafts.hash}, not {approve}: inputs or lines have changed since.",
             unchanged="Nothing was closed.",
-            remedy=f"If this is right, run `metering close {drafts.inputs.month} --approve {drafts.hash}`.",
+            remedy="Look at `metering close --dry-run` again and approve its hash.",
         )
+
+
+def beyond_limits(home: Home, con: sa.Connection, drafts: Drafts) -> NeedsPerson | None:
+    """Why a close may not go on before somebody approves it; None if it may."""
+    problems = [*_too_large(home, drafts), *_too_different(home, con, drafts)]
+    if not problems:
+        return None
+    return NeedsPerson(
+        f"{drafts.inputs.month} is not closed: {'; '.join(problems)}.",
+        unchanged="Nothing was closed.",
+        remedy=f"If this is right, run `metering close {drafts.inputs.month} --approve {drafts.hash}`.",
+    )
 
 
 def _too_large(home: Home, drafts: Drafts) -> list[str]:

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from metering.charges.stored import store_list
 from metering.close import files
 from metering.close.drafting import Drafts, draft
-from metering.close.guards import check_limits, check_sources
+from metering.close.guards import beyond_limits, check_approval, check_sources
 from metering.close.inputs import RULES_VERSION, Inputs, fix_inputs
 from metering.close.settling import Settled, Settlement
+from metering.errors import NeedsPerson
 from metering.failpoints import failpoint
 from metering.home import Home, Run
 from metering.ledger.book import insert
@@ -30,6 +31,8 @@ class Closed:
     drafts: Drafts
     settled: Settled
     allocations: pa.Table = field(repr=False)
+    stopped: NeedsPerson | None = None
+    """What a dry run found that would stop the close."""
 
 
 def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, approve: str | None = None) -> Closed:
@@ -42,7 +45,11 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
         inputs = fix_inputs(home, con, month)
         check_sources(home, inputs)
         drafts = draft(home, con, inputs)
-        check_limits(home, con, drafts, approve)
+        if approve is not None:
+            check_approval(drafts, approve)
+        stopped = None if approve is not None else beyond_limits(home, con, drafts)
+        if stopped and not dry_run:
+            raise stopped
         allocations = files.allocations_of(home, con, inputs, drafts)
     with home.book.rehearse() if dry_run else home.book.write() as con:
         settled = Settlement(home, con, drafts, run.run).post()
@@ -51,7 +58,7 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
             failpoint("close.before_commit")
     if not dry_run:
         failpoint("close.after_commit")
-    return Closed(month, drafts.hash, drafts, settled, allocations)
+    return Closed(month, drafts.hash, drafts, settled, allocations, stopped)
 
 
 def _record(home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocations: pa.Table, *, approved: bool) -> None:

@@ -79,6 +79,9 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
             closed = close_month(home, run, month, dry_run=options.dry_run, approve=options.approve)
         _summarize(home, closed, say)
         last = closed.hash
+        if closed.stopped:
+            say(str(closed.stopped))
+            codes.append(NEEDS_PERSON)
         if not options.dry_run:
             run.say(f"closed {month}")
             codes.append(_finish(home, run, month, say, closed))

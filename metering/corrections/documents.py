@@ -44,10 +44,11 @@ def credit_note(con: sa.Connection, number: str, amount: str, reason: str, now: 
     if standing.status in ("void", "uncollectible"):
         _refuse(number, f"it is {standing.status}")
     gross = _amount(amount, currency)
-    left = standing.invoice["total_minor"] - History(con, account).noted(number)
+    noted = History(con, account).noted(number)
+    left = standing.invoice["total_minor"] - noted
     if gross > left:
         _refuse(number, f"its total less earlier credit notes is {format_money(left, currency)} {currency}")
-    tax = _tax_in(standing, gross)
+    tax = _tax_in(standing, noted, gross)
     due = min(gross, max(standing.due_minor, 0))
     carried = min(gross - due, standing.carried_minor)
     name = next_number(con, f"CN-{month}")
@@ -104,7 +105,7 @@ def void(con: sa.Connection, number: str, reason: str, now: int, run: int, *, re
     journal.flush()
     history = History(con, account)
     gross = history.voidable(number, rebill=rebill)
-    tax = _tax_in(standing, gross)
+    tax = _tax_in(standing, history.noted(number), gross)
     name = next_number(con, "VOID")
     transaction = journal.post("void", post.void(*standing.who, name, net=gross - tax, tax=tax))
     brought = _send_back(con, journal, standing, number)
@@ -121,10 +122,12 @@ def void(con: sa.Connection, number: str, reason: str, now: int, run: int, *, re
     return name
 
 
-def _tax_in(standing: Standing, gross: int) -> int:
-    """The tax in a gross part of an invoice's total."""
-    total = standing.invoice["total_minor"]
-    return round_half_up(gross * standing.invoice["tax_minor"], total) if total else 0
+def _tax_in(standing: Standing, before: int, gross: int) -> int:
+    """The tax in a gross part of an invoice's total, after earlier parts: the parts' tax adds up to the invoice's."""
+    total, tax = standing.invoice["total_minor"], standing.invoice["tax_minor"]
+    if not total:
+        return 0
+    return round_half_up((before + gross) * tax, total) - round_half_up(before * tax, total)
 
 
 def _send_back(con: sa.Connection, journal: Journal, standing: Standing, number: str) -> int:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from metering.corrections.register import next_number, register
 from metering.errors import UsageError
+from metering.invoices.history import History
 from metering.ledger import postings as post
 from metering.ledger.book import change, rows
 from metering.ledger.postings import Journal
@@ -124,7 +125,7 @@ def _refund_entries(payment: dict[str, Any], name: str, minor: int, *, to_card: 
 
 def _refundable(con: sa.Connection, number: str, amount: str | None) -> tuple[dict[str, Any], int]:
     payment = _succeeded(con, number)
-    left = payment["amount_minor"] - _taken(con, number)
+    left = max(min(payment["amount_minor"] - _taken(con, number), _left_on_invoice(con, payment)), 0)
     try:
         minor = left if amount is None else parse_money(amount, payment["currency"])
     except InvalidValue as error:
@@ -132,6 +133,18 @@ def _refundable(con: sa.Connection, number: str, amount: str | None) -> tuple[di
     if not 0 < minor <= left:
         _refuse(number, f"{format_money(left, payment['currency'])} {payment['currency']} of it can be given back")
     return payment, minor
+
+
+def _left_on_invoice(con: sa.Connection, payment: dict[str, Any]) -> int:
+    """What cards paid of the payment's invoice and no void, credit note, adjustment, refund or dispute gave back."""
+    invoice = payment["invoice"]
+    cards = sum(
+        source.amount_minor
+        for source in History(con, payment["account_id"]).paid(invoice)
+        if source.source == "card" and source.invoice == invoice
+    )
+    others = rows(con, "payments", invoice=invoice, status="succeeded")
+    return cards - sum(_taken(con, other["payment"]) for other in others)
 
 
 def _taken(con: sa.Connection, number: str, *, to_card_only: bool = False) -> int:

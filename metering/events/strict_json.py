@@ -50,8 +50,8 @@ def parse(line: bytes) -> Any:
             parse_constant=_constant,
         )
     except json.JSONDecodeError as error:
-        place = f"{error.msg} at character {error.pos + 1}"
-        raise Fault("malformed_json", f"Not one JSON document: {place}.") from None
+        what = error.msg.removesuffix(" at")
+        raise Fault("malformed_json", f"Not one JSON document: {what} at character {error.pos + 1}.") from None
     if has_lone_surrogate(text):
         raise Fault("malformed_json", "Half of a surrogate pair stands alone.")
     if isinstance(value, dict) and repeated:
