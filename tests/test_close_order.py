@@ -193,6 +193,20 @@ def test_a_total_that_changes_too_much_stops_the_close(home: Home) -> None:
     assert home.column("invoices", "total") == ["5.00", "6.00"]
 
 
+def test_a_dry_run_beyond_a_limit_prints_its_hash(home: Home) -> None:
+    """The hash to approve is on standard output also where the close would stop; approving it closes."""
+    home.run("ingest")
+    home.file("metering.toml", '[close]\nmax_invoice = { USD = "4.99" }\n')
+    done = home.run("close", "2026-05", "--dry-run", exit_code=3)
+    assert "5.00 USD, more than 4.99" in done.stderr
+    found = done.stdout.strip()
+    assert len(found) == 64
+    assert home.column("invoices", "total") == []
+    home.run("close", "2026-05", exit_code=3)
+    home.run("close", "2026-05", "--approve", found)
+    assert home.column("invoices", "total") == ["5.00"]
+
+
 def test_a_source_that_is_required_must_have_reported_past_the_month(home: Home) -> None:
     home.file("metering.toml", "[close]\nrequire_sources = ['/compute', '/volumes']\n")
     done = home.run("close", "2026-05", exit_code=3)

@@ -6,7 +6,10 @@ must hold, and every invoice must come out of its stored inputs again.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import shutil
 from collections import defaultdict
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +40,26 @@ def test_corrections_come_out_as_the_pencil_says(home: Home, path: Path) -> None
     balanced(engine)
     assert [(name, found) for name, found in verify(engine) if found] == []
     explained(engine)
+
+
+def everything_once(factory: pytest.TempPathFactory, worker_id: str) -> Home:
+    """A home with everything in it, at the end of its story; made once for all workers, and never to be changed."""
+    base = factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
+    done = base / "everything.done"
+    descriptor = os.open(base / "everything.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(base / "everything", ignore_errors=True)
+        home = Home(base / "everything")
+        if not done.exists():
+            home.tell((STORIES[0].parent / "everything.txt").read_text("utf-8"))
+            done.write_text(home.now)
+    finally:
+        os.close(descriptor)
+    home.now = done.read_text()
+    return home
 
 
 def costs(story: str) -> dict[tuple[str, ...], int]:

@@ -77,7 +77,7 @@ def test_what_is_no_price_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=rf"line 3: .*{word}"):
             read_prices(str(path))
     path.write_text(HEAD + "snapshot.vm,,USD,1,2026-01-01,\nsnapshot.vm,,USD,1,2026-01-01,\n", "utf-8")
-    with pytest.raises(UsageError, match="line 3: .*already on line 2"):
+    with pytest.raises(UsageError, match=r"line 3: .*already on line 2"):
         read_prices(str(path))
 
 
