@@ -49,7 +49,7 @@ def unknown_tests(text: str) -> list[str]:
     wrong = []
     for row in rows_of(text):
         found = [pair for pair in named_tests(row[-1]) if any(pair)]
-        paths = re.findall(r"`((?:tests/)?(?:golden|cases)/[\w./-]+)`", row[-1])
+        paths = re.findall(r"`((?:tests/)?(?:golden|cases|corrections)/[\w./-]+)`", row[-1])
         there = all(
             (not file or file in known) and (not name or name in known.get(file, everything)) for file, name in found
         ) and all((ROOT / "tests" / path.removeprefix("tests/")).exists() for path in paths)

@@ -25,6 +25,7 @@ from metering.ledger.book import rows
 from metering.ledger.postings import chart
 from metering.ledger.seals import GENESIS, hash_since, sealed_tables
 from metering.ledger.tables import counter, metadata
+from metering.payments.gateway import CardRefund
 from metering.schema import arrow_schema
 from metering.sql import sql
 from metering.values import InvalidValue, parse_money
@@ -89,6 +90,7 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
     batches = [{"batch": batch.batch, "ingested_at": batch.ingested_at} for batch in home.lake.manifest().batches]
     con.register("batches", pa.Table.from_pylist(batches, pa.schema([(name, pa.int64()) for name in _BATCH])))
     con.register("captures", _captures(home.path / "sandbox" / "captures.jsonl"))
+    con.register("card_refunds", _card_refunds(home.path / "sandbox" / "refunds.jsonl"))
     define(con, "checks", "booked", "pending")
     return []
 
@@ -109,6 +111,19 @@ def _ledger_there(home: Home) -> list[str]:
     if home.book.exists or not any(path.exists() for path in traces):
         return []
     return [f"{home.book.path.name} is missing, although months were closed; restore it from a backup"]
+
+
+def _card_refunds(path: Path) -> pa.Table:
+    """The sandbox's own record of what went back to cards."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    records = [msgspec.json.decode(line, type=CardRefund) for line in lines if line.strip()]
+    return pa.table(
+        {
+            "correction": pa.array([record.correction for record in records], pa.string()),
+            "currency": pa.array([record.currency for record in records], pa.string()),
+            "amount_minor": pa.array([record.amount_minor for record in records], pa.int64()),
+        }
+    )
 
 
 def _event_files(home: Home) -> list[str]:

@@ -28,6 +28,7 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
     try:
         # The connection does not commit by itself, so that all reads lie in one transaction.
         with dbapi.connect(f"file:{quote(str(book.path))}?mode=ro") as ledger, ledger.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout = 60000")
             for name in wanted:
                 columns = table(name).columns
                 cursor.execute(f"SELECT {', '.join(_read(column) for column in columns)} FROM {name}")
