@@ -165,7 +165,7 @@ def test_what_is_given_back_goes_the_way_it_came_the_last_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("correction", "kept", "withheld", "result"),
+    ("correction", "limit", "withheld", "result"),
     [
         (-50, 100, 0, 0),  # all of it can be given back
         (-50, 30, 0, 20),  # 20 of it were given back by a credit note
@@ -174,10 +174,11 @@ def test_what_is_given_back_goes_the_way_it_came_the_last_first() -> None:
         (40, 0, 20, -20),  # owed again: first what was withheld
         (10, 0, 20, -10),
         (10, 100, 0, 0),
+        (-50, None, 0, 0),  # nothing went back another way
     ],
 )
-def test_only_what_was_kept_is_given_back(correction: int, kept: int, withheld: int, result: int) -> None:
-    assert withhold(correction, kept, withheld) == result
+def test_only_what_was_kept_is_given_back(correction: int, limit: int | None, withheld: int, result: int) -> None:
+    assert withhold(correction, limit, withheld) == result
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ class Settlement:
         found = {}
         for month, amount in sorted(corrections.items()):
             assert history is not None
-            part = withhold(amount, history.kept(month), history.withheld(month))
+            part = withhold(amount, history.limit(month), history.withheld(month))
             if part:
                 found[month] = part
                 self._tables["withheld"].append({"invoice": number, "month": month, "amount_minor": part})

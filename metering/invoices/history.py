@@ -46,6 +46,7 @@ class History:
         corrections = [row for row in rows(con, "corrections", invoice=names) if row["kind"] in _REDUCING]
         self._void = {row["invoice"] for row in corrections if row["kind"] == "void"}
         self._kept: Amounts = defaultdict(int)
+        self._corrected: set[str] = set()
         self._withheld: Amounts = defaultdict(int)
         self._noted: Amounts = defaultdict(int)
         self._reduced: dict[str, Amounts] = defaultdict(lambda: defaultdict(int))
@@ -58,9 +59,13 @@ class History:
         """What was withheld of corrections of a month, because the account had it back already."""
         return self._withheld[month]
 
-    def kept(self, month: str) -> int:
-        """What the account has paid or still owes for a month, after voids, credit notes and write-offs."""
-        return self._kept[month]
+    def limit(self, month: str) -> int | None:
+        """What can be given back of a month: what the account has paid or still owes for it.
+
+        None where no void, credit note or write-off touched the month: then nothing went back another way, and
+        the taxes of several adjustments, each rounded once, may differ by a cent from the tax that was billed.
+        """
+        return self._kept[month] if month in self._corrected else None
 
     def noted(self, name: str) -> int:
         """What credit notes have taken off an invoice, gross."""
@@ -145,10 +150,13 @@ class History:
     def _lower(self, name: str, month: str, amount: int) -> None:
         self._reduced[name][month] += amount
         self._kept[month] -= amount
+        if amount:
+            self._corrected.add(month)
 
     def _take_back(self, name: str, *, rebill: bool) -> None:
         """A void: of lines that go on to count, what it could not or did not take back counts as withheld."""
         net = self._net(name)
+        self._corrected.update(net)
         if rebill:
             for month, amount in net.items():
                 self._kept[month] -= amount

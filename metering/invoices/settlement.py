@@ -44,15 +44,15 @@ def pay(payable_minor: int, credits: Iterable[Credit], balance_minor: int, day: 
     return uses
 
 
-def withhold(correction_minor: int, kept_minor: int, withheld_minor: int) -> int:
+def withhold(correction_minor: int, limit_minor: int | None, withheld_minor: int) -> int:
     """How much of a month's correction is withheld, because void, credit note or write-off gave it back before.
 
-    `correction_minor` is the gross correction (negative gives back), `kept_minor` what the account has paid or
-    still owes for the month, `withheld_minor` what earlier closes withheld of it. A correction the other way
-    first takes back what was withheld, which is a negative result.
+    `correction_minor` is the gross correction (negative gives back), `limit_minor` what can be given back of the
+    month (None: all), `withheld_minor` what earlier closes withheld of it. A correction the other way first takes
+    back what was withheld, which is a negative result.
     """
     if correction_minor < 0:
-        return -correction_minor - min(-correction_minor, max(kept_minor, 0))
+        return 0 if limit_minor is None else max(-correction_minor - max(limit_minor, 0), 0)
     return -min(correction_minor, withheld_minor)
 
 
