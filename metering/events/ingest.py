@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.errors import MeteringError
+from metering.events.keys import subject_keys
 from metering.events.lines import CANDIDATES, FAULTS, Checked, check_lines
 from metering.events.rows import checked_rows
 from metering.events.sources import Source, Unreadable, chunks
@@ -26,6 +27,7 @@ Progress = Callable[[int, int], None]
 """Told the bytes done and the bytes in all (0 if unknown) of the files."""
 
 _SEQ_PER_FILE = 2**40
+_KEYS = pa.schema([("subject_high", pa.int64()), ("subject_low", pa.int64())])
 _FEW_VALUES = ["source", "type", "account_id", "project_id", "region", "resource_type"]
 """Columns worth a dictionary in the scratch files; on the others it costs time and saves nothing."""
 
@@ -100,12 +102,15 @@ class _Sink:
                 use_dictionary=_FEW_VALUES,
                 write_statistics=False,
             )
-            for name, schema in (("read_candidates", CANDIDATES), ("read_faults", FAULTS))
+            for name, schema in (("read_candidates", pa.schema([*CANDIDATES, *_KEYS])), ("read_faults", FAULTS))
         ]
 
     def add(self, file_no: int, checked: Checked) -> None:
         """Keep what became of a chunk."""
-        for writer, table in zip(self._writers, (checked.events, checked.faults), strict=True):
+        events = checked.events
+        for name, keys in zip(_KEYS.names, subject_keys(events["subject"].to_pylist()), strict=True):
+            events = events.append_column(name, keys)
+        for writer, table in zip(self._writers, (events, checked.faults), strict=True):
             if table.num_rows:
                 seq = pa.array(table["line"].to_numpy() + file_no * _SEQ_PER_FILE, pa.int64())
                 number = pa.array([file_no] * table.num_rows, pa.int64())
