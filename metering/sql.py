@@ -10,3 +10,9 @@ from importlib.resources import files
 def sql(room: str, name: str) -> str:
     """The text of `metering/<room>/<name>.sql`."""
     return files(f"metering.{room}").joinpath(f"{name}.sql").read_text("utf-8")
+
+
+@cache
+def has_sql(room: str, name: str) -> bool:
+    """Whether there is such a relation."""
+    return files(f"metering.{room}").joinpath(f"{name}.sql").is_file()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import reference
-from usage_given import instant, months, opened, parse_events, rows
+from usage_given import instant, months, opened, parse_events, relation, rows
 
 from metering.usage import meter
 from metering.values import MICROS_PER_HOUR, format_instant, parse_instant
@@ -136,7 +136,7 @@ def test_a_snapshot_without_a_name_has_the_platforms_default(zone: str, ready: s
     (event,) = parse_events("2026-05-01 ready s1 resource_id=vm-9")
     event = reference.Event(**{**vars(event), "time": parse_instant(ready)})
     con = opened([event], instant("2027-07-01"), zone)
-    assert rows(con.view("names").to_arrow_table(), "snapshot_id", "name") == [("s1", name)]
+    assert rows(relation(con, "names"), "snapshot_id", "name") == [("s1", name)]
 
 
 def test_usage_by_snapshot_shows_name_last_size_ready_and_end() -> None:

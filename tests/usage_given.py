@@ -14,7 +14,7 @@ import pyarrow as pa
 from reference import Event
 
 from metering.events.keys import subject_keys
-from metering.lake import connect
+from metering.lake import compose, connect
 from metering.schema import arrow_schema
 from metering.usage import meter
 from metering.values import Month, to_instant
@@ -96,3 +96,8 @@ def months(first: str, last: str, zone: str = "UTC") -> list[meter.Period]:
 def rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
     """Some columns of a table, row by row."""
     return list(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
+
+
+def relation(con: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
+    """All rows of a relation of this room."""
+    return con.sql(compose(con, f"SELECT * FROM {name}", "usage")).to_arrow_table()

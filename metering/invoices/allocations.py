@@ -7,8 +7,9 @@ from itertools import groupby
 import duckdb
 import pyarrow as pa
 
-from metering.lake import define
+from metering.lake import compose
 from metering.schema import arrow_schema
+from metering.sql import sql
 from metering.values import share_out
 
 
@@ -18,7 +19,6 @@ def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
     Needs the relations `lines` (the lines), `snapshot_usage` (usage as it is billed), `rated` (what priced each
     stretch of it), and `issued_lines` with `issued_shares` (what was billed of the lines' months before).
     """
-    define(con, "invoices", "line_snapshots")
     parts: list[pa.RecordBatch] = []
     for (invoice, line), group in groupby(_rows(con), key=lambda row: (row["invoice"], row["line"])):
         members = list(group)
@@ -42,5 +42,5 @@ def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
 
 
 def _rows(con: duckdb.DuckDBPyConnection):  # type: ignore[no-untyped-def]
-    for batch in con.table("line_snapshots").to_arrow_table().to_batches():
+    for batch in con.sql(compose(con, sql("invoices", "line_snapshots"), "usage")).to_arrow_table().to_batches():
         yield from batch.to_pylist()

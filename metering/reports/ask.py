@@ -12,7 +12,7 @@ from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import connect, define
+from metering.lake import compose, connect
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
 from metering.schema import arrow_schema
@@ -39,7 +39,7 @@ def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     con = connect(home.config.engine.memory_limit)
     _give_filter(con, home, wanted)
     _SOURCES.get(name, _from_ledger)(con, home, wanted)
-    return con.sql(sql("reports", name)).to_arrow_table()
+    return con.sql(compose(con, sql("reports", name), "reports", "usage")).to_arrow_table()
 
 
 def _give_filter(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
@@ -61,7 +61,6 @@ def _give_filter(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> 
 
 def _from_ledger(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
     attach_ledger(con, home.book)
-    define(con, "reports", "current_accounts", "settlements")
 
 
 def _allocations(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
@@ -118,8 +117,8 @@ def _months(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> list[
 def _anomalies(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
     _open_usage(con, home, wanted)
     attach_ledger(con, home.book)
-    define(con, "reports", "current_accounts")
-    known = dict(con.execute("FROM current_accounts SELECT account_id, currency").fetchall())
+    query = compose(con, "SELECT account_id, currency FROM current_accounts", "reports")
+    known = dict(con.execute(query).fetchall())
     resolved = [row[0] for row in con.execute("FROM quarantine_resolutions SELECT id").fetchall()]
     months = billed_months(home, con)
     unpriced = [
@@ -136,7 +135,6 @@ def _billed(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
         raise UsageError("--billed is what was invoiced; --as-of asks for what was known.")
     _allocations(con, home, wanted)
     _usage(con, home, wanted)
-    define(con, "reports", "issued", "issued_shares")
 
 
 def _quarantine(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:

@@ -1,5 +1,6 @@
--- One snapshot that was deleted or failed: its earliest such event.
-SELECT subject AS snapshot_id, min(time) AS ended_at
+-- One snapshot that was deleted or failed after the horizon: its earliest such event.
+SELECT subject_high, subject_low, min(time) AS ended_at
 FROM lifecycle
-WHERE type IN ('snapshot.deleted', 'snapshot.failed')
-GROUP BY subject
+CROSS JOIN horizon
+WHERE type IN ('snapshot.deleted', 'snapshot.failed') AND time > from_us
+GROUP BY subject_high, subject_low

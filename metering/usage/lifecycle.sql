@@ -4,6 +4,8 @@ SELECT
     id,
     type,
     subject,
+    subject_high,
+    subject_low,
     time,
     account_id,
     project_id,

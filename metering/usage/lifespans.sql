@@ -1,7 +1,9 @@
--- One snapshot that became ready; where ended_at is not after ready_at it was never metered.
--- first_ready, ends and vm_ends have one row per key, so that no join here can bill a snapshot twice.
+-- One snapshot that became ready and had not ended before the horizon; where ended_at is not after ready_at it was
+-- never metered. first_ready, ends and vm_ends have one row per key, so that no join here can bill a snapshot twice.
 SELECT
-    first_ready.snapshot_id,
+    first_ready.subject_high,
+    first_ready.subject_low,
+    snapshot_id,
     account_id,
     project_id,
     region,
@@ -17,5 +19,5 @@ SELECT
     source AS ready_source,
     id AS ready_id
 FROM first_ready
-LEFT JOIN ends ON ends.snapshot_id = first_ready.snapshot_id
+LEFT JOIN ends ON ends.subject_high = first_ready.subject_high AND ends.subject_low = first_ready.subject_low
 LEFT JOIN vm_ends ON vm_ends.resource_id = first_ready.resource_id AND first_ready.resource_type = 'vm'

@@ -7,14 +7,15 @@ only, never on the order of their arrival.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import tzinfo
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from metering.errors import MeteringError
-from metering.lake import define
+from metering.lake import compose
 from metering.sql import sql
 from metering.usage.zone import offsets
 from metering.values import Month
@@ -22,50 +23,10 @@ from metering.values import Month
 if TYPE_CHECKING:
     import duckdb
 
-LIFESPANS = (
-    "lifecycle",
-    "ready_events",
-    "ready_again",
-    "first_ready",
-    "ends",
-    "vm_ends",
-    "lifespans",
-    "size_changes",
-    "stretches",
-    "names",
-    "alive",
-    "first_usage",
-)
-"""What needs only the events and the clock, in the order of the data flow."""
-
-USAGE = (
-    "stretch_usage",
-    "snapshot_usage",
-    "account_usage",
-    "project_usage",
-    "usage_by_snapshot",
-    "remaining_usage",
-)
-"""What needs periods as well."""
-
-ANOMALIES = (
-    "anomaly_end_before_ready",
-    "anomaly_ready_twice",
-    "anomaly_ready_after_end",
-    "anomaly_end_without_ready",
-    "anomaly_resized_outside_lifespan",
-    "anomaly_unknown_account",
-    "anomaly_no_price",
-    "anomaly_stuck_creating",
-    "anomaly_future_event",
-    "anomaly_conflict",
-    "anomalies",
-)
-"""What needs accounts, unpriced usage and resolutions as well."""
-
 _GIVEN = {
     "scope": {"now_us": pa.int64()},
     "zone_offsets": {"since_us": pa.int64(), "until_us": pa.int64(), "offset_us": pa.int64()},
+    "horizon": {"from_us": pa.int64()},
     "periods": {"month": pa.string(), "period_start": pa.int64(), "period_end": pa.int64()},
     "accounts": {"account_id": pa.string()},
     "unpriced": {
@@ -81,6 +42,9 @@ _GIVEN = {
     "chosen_snapshots": {"snapshot_id": pa.string()},
 }
 """The columns of the small relations that are handed in."""
+
+
+_LOWEST = -(2**63) + 1
 
 
 class Period(NamedTuple):
@@ -105,16 +69,15 @@ class Unpriced(NamedTuple):
 def open_relations(
     con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, keep_lifespans: bool = False
 ) -> None:
-    """Define this room's relations over `events`.
+    """Make this room's relations ready over `events`.
 
     With `keep_lifespans` they are computed once and kept, which pays where a run asks several questions.
     """
     set_now(con, now)
     _give(con, "zone_offsets", offsets(zone, now))
     set_periods(con, ())
-    for name in LIFESPANS:
-        define(con, "usage", name, kind="TABLE" if keep_lifespans and name == "lifespans" else "VIEW")
-    define(con, "usage", *USAGE)
+    if keep_lifespans:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE lifespans AS {compose(con, sql('usage', 'lifespans'), 'usage')}")
 
 
 def set_now(con: duckdb.DuckDBPyConnection, now: int) -> None:
@@ -171,14 +134,12 @@ def snapshot_usage(con: duckdb.DuckDBPyConnection, accounts: Iterable[str] | Non
     if accounts is None:
         return _ask(con, "snapshot_usage", *sort)
     _give(con, "chosen_accounts", ((account,) for account in accounts))
-    define(con, "usage", "chosen_account_usage")
     return _ask(con, "chosen_account_usage", *sort)
 
 
 def stretch_usage(con: duckdb.DuckDBPyConnection, snapshots: Iterable[str]) -> pa.Table:
     """The stretches of the given snapshots, cut to the periods and to now, sorted."""
     _give(con, "chosen_snapshots", ((snapshot,) for snapshot in snapshots))
-    define(con, "usage", "chosen_stretch_usage")
     return _ask(con, "chosen_stretch_usage", "snapshot_id", "used_from")
 
 
@@ -194,7 +155,8 @@ def alive(con: duckdb.DuckDBPyConnection) -> pa.Table:
 
 def first_month(con: duckdb.DuckDBPyConnection, zone: tzinfo) -> Month | None:
     """The month in which the first usage up to now lies; None where there is none."""
-    ((used_from,),) = con.execute(sql("usage", "first_usage")).fetchall()
+    with _of_all_time(con):
+        ((used_from,),) = con.execute(compose(con, sql("usage", "first_usage"), "usage")).fetchall()
     return None if used_from is None else Month.of(used_from, zone)
 
 
@@ -213,8 +175,8 @@ def anomalies(
     _give(con, "accounts", ((account,) for account in accounts))
     _give(con, "unpriced", unpriced)
     _give(con, "quarantine_resolutions", ((line,) for line in resolved))
-    define(con, "usage", *ANOMALIES)
-    return _ask(con, "anomalies", "kind", "snapshot_id", "occurred_at", "account_id", "detail")
+    with _of_all_time(con):
+        return _ask(con, "anomalies", "kind", "snapshot_id", "occurred_at", "account_id", "detail")
 
 
 def usage_of(table: pa.Table, *keys: str) -> dict[tuple[str, ...], int]:
@@ -226,6 +188,16 @@ def usage_of(table: pa.Table, *keys: str) -> dict[tuple[str, ...], int]:
         key = tuple(column[row] for column in columns)
         sums[key] = sums.get(key, 0) + int(value)
     return sums
+
+
+@contextmanager
+def _of_all_time(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Also what ended before the periods."""
+    _give(con, "horizon", [(_LOWEST,)])
+    try:
+        yield
+    finally:
+        con.execute("DROP TABLE horizon")
 
 
 def _give(con: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[object, ...]]) -> None:
@@ -244,7 +216,7 @@ def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
 
     order = ", ".join(f"{column} NULLS FIRST" for column in sort)
     try:
-        table = con.view(name).order(order).to_arrow_table()
+        table = con.sql(compose(con, f"SELECT * FROM {name} ORDER BY {order}", "usage")).to_arrow_table()
         if "byte_micros" in table.column_names:
             # DuckDB 1.5 lets a sum grow a little past 38 digits.
             table.column("byte_micros").validate(full=True)

@@ -1,5 +1,5 @@
 -- One snapshot with more than one ready event; there are few.
-SELECT snapshot_id
+SELECT subject_high, subject_low
 FROM ready_events
-GROUP BY snapshot_id
+GROUP BY subject_high, subject_low
 HAVING count(*) > 1

@@ -1,5 +1,7 @@
--- One ready event that counts.
+-- One ready event that counts, of a snapshot that had not ended before the horizon.
 SELECT
+    subject_high,
+    subject_low,
     subject AS snapshot_id,
     time AS ready_at,
     source,
@@ -12,4 +14,5 @@ SELECT
     name,
     size_bytes
 FROM lifecycle
+ANTI JOIN ended_before USING (subject_high, subject_low)
 WHERE type = 'snapshot.ready'

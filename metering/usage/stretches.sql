@@ -18,6 +18,7 @@ FROM (
         ready_at,
         ended_at
     FROM lifespans
-    LEFT JOIN size_changes ON size_changes.snapshot_id = lifespans.snapshot_id
+    LEFT JOIN size_changes
+        ON size_changes.subject_high = lifespans.subject_high AND size_changes.subject_low = lifespans.subject_low
 ) AS cut
 WHERE stretch_end IS NULL OR stretch_start < stretch_end
