@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from metering.errors import MeteringError
 from metering.schema import Column, arrow_schema, table, tables
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
     from metering.ledger.book import Book
 
-_DUCK = {"integer": "BIGINT", "money": "BIGINT", "instant": "BIGINT", "flag": "BIGINT", "usage": "DECIMAL(38, 0)"}
+_NUMBERS = {"integer", "money", "instant", "flag", "usage"}
 
 
 def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, ...] | None = None) -> None:
@@ -32,12 +35,7 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
             for name in wanted:
                 columns = table(name).columns
                 cursor.execute(f"SELECT {', '.join(_read(column) for column in columns)} FROM {name}")
-                con.register("ledger_rows", cursor.fetch_arrow_table())
-                con.execute(
-                    f"CREATE OR REPLACE TEMP TABLE {name} AS"
-                    f" SELECT {', '.join(_typed(column) for column in columns)} FROM ledger_rows"
-                )
-                con.unregister("ledger_rows")
+                con.register(name, _typed(cursor.fetch_arrow_table(), name))
     except dbapi.Error as error:
         raise MeteringError(
             f"The ledger {book.path.name} cannot be read: {str(error).splitlines()[0]}.",
@@ -48,13 +46,17 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
 
 def _read(column: Column) -> str:
     """A column as ADBC can read it: it guesses types from the first rows, so that no text may be empty."""
-    if column.nullable and column.kind not in _DUCK:
+    if column.nullable and column.kind not in _NUMBERS:
         return f'coalesce("{column.name}", \'\') AS "{column.name}"'
     return f'"{column.name}"'
 
 
-def _typed(column: Column) -> str:
-    kind = _DUCK.get(column.kind, "VARCHAR")
-    if column.nullable and kind == "VARCHAR":
-        return f'nullif(CAST("{column.name}" AS VARCHAR), \'\') AS "{column.name}"'
-    return f'CAST("{column.name}" AS {kind}) AS "{column.name}"'
+def _typed(read: pa.Table, name: str) -> pa.Table:
+    schema = arrow_schema(name)
+    arrays = []
+    for field, array in zip(schema, read.columns, strict=True):
+        values = array.cast(field.type)
+        if field.nullable and pa.types.is_string(field.type):
+            values = pc.if_else(pc.equal(values, ""), pa.scalar(None, field.type), values)
+        arrays.append(values)
+    return pa.Table.from_arrays(arrays, schema=schema)
