@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -183,8 +184,17 @@ def output_format(value: str | None) -> str:
     return value or ("table" if sys.stdout.isatty() else "csv")
 
 
+class _Lean(MetaPathFinder):
+    """Hides what Arrow and ADBC would import if it is there, half a second each; no command needs it."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name in ("pandas", "polars"):
+            raise ModuleNotFoundError(name, name=name)
+
+
 def main() -> None:
     """The `metering` command."""
+    sys.meta_path.insert(0, _Lean())
     from metering.cli import commands, decisions  # noqa: F401  registers the commands
 
     try:

@@ -7,7 +7,7 @@ only, never on the order of their arrival.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import tzinfo
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     import duckdb
 
 _GIVEN = {
-    "scope": {"now_us": pa.int64()},
-    "zone_offsets": {"since_us": pa.int64(), "until_us": pa.int64(), "offset_us": pa.int64()},
-    "horizon": {"from_us": pa.int64()},
-    "periods": {"month": pa.string(), "period_start": pa.int64(), "period_end": pa.int64()},
-    "accounts": {"account_id": pa.string()},
+    "scope": {"now_us": "BIGINT"},
+    "zone_offsets": {"since_us": "BIGINT", "until_us": "BIGINT", "offset_us": "BIGINT"},
+    "horizon": {"from_us": "BIGINT"},
+    "periods": {"month": "VARCHAR", "period_start": "BIGINT", "period_end": "BIGINT"},
+    "accounts": {"account_id": "VARCHAR"},
     "unpriced": {
-        "month": pa.string(),
-        "account_id": pa.string(),
-        "sku": pa.string(),
-        "region": pa.string(),
-        "period_start": pa.int64(),
-        "period_end": pa.int64(),
+        "month": "VARCHAR",
+        "account_id": "VARCHAR",
+        "sku": "VARCHAR",
+        "region": "VARCHAR",
+        "period_start": "BIGINT",
+        "period_end": "BIGINT",
     },
-    "quarantine_resolutions": {"id": pa.string()},
-    "chosen_accounts": {"account_id": pa.string()},
-    "chosen_snapshots": {"snapshot_id": pa.string()},
+    "quarantine_resolutions": {"id": "VARCHAR"},
+    "chosen_accounts": {"account_id": "VARCHAR"},
+    "chosen_snapshots": {"snapshot_id": "VARCHAR"},
 }
 """The columns of the small relations that are handed in."""
 
@@ -202,12 +202,12 @@ def _of_all_time(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def _give(con: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[object, ...]]) -> None:
     """Make a small relation of rows."""
-    columns: Mapping[str, pa.DataType] = _GIVEN[name]
+    columns = _GIVEN[name]
     values = list(rows)
-    arrays = [pa.array([row[i] for row in values], kind) for i, kind in enumerate(columns.values())]
-    con.register("given_rows", pa.table(arrays, names=list(columns)))
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_rows")
-    con.unregister("given_rows")
+    lists = [[row[i] for row in values] for i in range(len(columns))]
+    fields = ", ".join(f"CAST(unnest(?) AS {kind}) AS {column}" for column, kind in columns.items())
+    con.unregister(name)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {fields}", lists)
 
 
 def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
