@@ -52,13 +52,16 @@ def compose(con: duckdb.DuckDBPyConnection, query: str, *rooms: str) -> str:
 
 
 _COMMENT = re.compile(r"--[^\n]*")
+_LOCAL = re.compile(r"\b(\w+)\s+AS\s+(?:(?:NOT\s+)?MATERIALIZED\s+)?\(")
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
 
 
 def _collect(query: str, rooms: tuple[str, ...], known: set[str], found: dict[str, str]) -> None:
     """Gather the relations that a query reads, those that they read first."""
-    for name in _READ.findall(_COMMENT.sub("", query)):
-        if name in known or name in found:
+    text = _COMMENT.sub("", query)
+    local = set(_LOCAL.findall(text))
+    for name in _READ.findall(text):
+        if name in known or name in found or name in local:
             continue
         room = next((room for room in rooms if has_sql(room, name)), None)
         if room is not None:
