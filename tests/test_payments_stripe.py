@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -446,7 +445,7 @@ def test_the_sdk_reports_nothing_about_us(stripe: Stripe, tmp_path: Path, monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     stripe.create(ORDER, "c")
     assert sdk.enable_telemetry is False
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_limits_need_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
