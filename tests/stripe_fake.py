@@ -24,6 +24,8 @@ DECLINES = {
 }
 ADVISED = {"pm_card_advisedNotToTryAgain": "do_not_try_again"}
 """Cards whose decline says nothing, but whose network advises."""
+OVERCHARGING = "pm_overcharge"
+"""More is captured than was asked for."""
 KNOWN = {
     "create": {"amount", "currency", "customer", "capture_method", "payment_method_types[0]"},
     "confirm": {"payment_method", "off_session"},
@@ -63,8 +65,6 @@ class Stripe:
     """Every body that was ever sent under a key."""
     calls: Counter[str] = field(default_factory=Counter)
     declined_once: set[str] = field(default_factory=set)
-    overcharges: set[str] = field(default_factory=set)
-    """Intents of which more is captured than was asked for: their invoices must raise an alarm."""
     _answers: dict[str, tuple[str, Answer]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -175,8 +175,7 @@ class Stripe:
         raise Refusal(402, error.pop("code"), **error, payment_intent=dict(intent))
 
     def _capture(self, intent: dict[str, Any]) -> dict[str, Any]:
-        more = 100 if intent["id"] in self.overcharges else 0
-        amount = intent["amount"] + more
+        amount = intent["amount"] + (100 if intent["payment_method"] == OVERCHARGING else 0)
         self.captures.append(
             Capture(intent["id"], intent["metadata"]["invoice"], intent["customer"], amount, intent["currency"])
         )

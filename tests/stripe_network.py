@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-from stripe_fake import Answer, step_of
+from stripe_fake import Answer, Capture, step_of
 
 FAULTS = {
     "drop_before": "the connection is cut before the request arrives",
@@ -38,13 +38,18 @@ FAULTS = {
 }
 WRITES_ONLY = {"late", "500_cached", "500_after_cached", "duplicate", "409"}
 Plan = Callable[[str, str, int], str | None]
-"""The fault for a request, by its step, its subject (our intent's name or Stripe's id) and its count."""
+"""The fault for a request, by its step, its subject (our name of the intent, or the customer) and its count."""
 
 
 class Api(Protocol):
     """What lies behind the network."""
 
+    @property
+    def bodies(self) -> dict[str, set[str]]: ...
+    @property
+    def captures(self) -> list[Capture]: ...
     def call(self, method: str, path: str, params: dict[str, str], key: str | None) -> Answer: ...
+    def forget_keys(self) -> None: ...
 
 
 @dataclass
@@ -59,7 +64,9 @@ class Network:
     """Every request: step, subject, fault."""
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often each fault hit each step."""
-    versions: set[str] = field(default_factory=set)
+    on_request: Callable[[int], None] = lambda count: None
+    """Told of each request before it is handled, with its number in `log`."""
+    _names: dict[str, str] = field(default_factory=dict)
     _late: list[Callable[[], object]] = field(default_factory=list)
     _seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     _cached: dict[str, Answer] = field(default_factory=dict)
@@ -87,22 +94,23 @@ class Network:
             server.server_close()
             thread.join()
 
-    def deliver_late(self) -> int:
-        """Have everything delivered that is still under way; how much it was."""
-        late, self._late = self._late, []
+    def deliver_late(self, most: int | None = None) -> int:
+        """Have what is still under way delivered, the oldest first; how much it was."""
+        late, self._late = self._late[:most], self._late[len(self._late[:most]) :]
         for arrive in late:
             arrive()
         return len(late)
 
-    def forget_keys(self) -> None:
-        """The answers that the network itself keeps under keys."""
+    def forget_all_keys(self) -> None:
+        """A day has passed: no answer is kept under a key any more."""
         self._cached.clear()
+        self.api.forget_keys()
 
     def handle(self, method: str, path: str, params: dict[str, str], key: str | None) -> Answer | str:
         """The answer to a request, or what becomes of the connection instead: cut, half, truncated, html."""
         step = step_of(method, path)
-        subject = params.get("metadata[intent]") or params.get("customer") or path.split("/")[3:4] or ""
-        subject = subject if isinstance(subject, str) else subject[0]
+        ref = "".join(path.split("/")[3:4])
+        subject = params.get("metadata[intent]") or params.get("customer") or self._names.get(ref, ref)
         with self._lock:
             self._seen[step, subject] += 1
             fault = self.plan(step, subject, self._seen[step, subject])
@@ -111,13 +119,17 @@ class Network:
             self.log.append((step, subject, fault))
             if fault:
                 self.hits[fault, step] += 1
+            self.on_request(len(self.log))
         if fault in ("429", "409", "401"):
             return int(fault), {"error": {"type": "invalid_request_error", "message": "not now"}}
         if key in self._cached and method == "POST":
             return self._cached[key]
 
         def arrive() -> Answer:
-            return self.api.call(method, path, params, key)
+            answer = self.api.call(method, path, params, key)
+            if step == "create" and answer[0] == 200:
+                self._names[answer[1]["id"]] = subject
+            return answer
 
         return self._deliver(fault, key, arrive)
 
@@ -180,7 +192,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {self.its.secret}":
             self._write(401, "application/json", b'{"error": {"type": "invalid_request_error"}}')
             return
-        self.its.versions.add(self.headers.get("Stripe-Version", ""))
         answer = self.its.handle(method, path, params, self.headers.get("Idempotency-Key"))
         if answer == "cut":
             self.close_connection = True
