@@ -231,6 +231,7 @@ class Soak:
         for point in CANCELS:
             self.run("collect", Settings(failpoint=point))
         self.network.plan = lambda step, subject, count: plan(step, subject, count) if step != "confirm" else None
+        self.dense = 0.5
         self.run("collect", Settings(failpoint="payment.after_cancel:2"))
         self.run("collect", Settings())
         self.network.deliver_late()
