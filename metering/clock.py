@@ -27,6 +27,7 @@ class Pace:
     """Lets at most so many calls a second pass, evenly spaced, from any number of threads."""
 
     def __init__(self, per_second: int) -> None:
+        self.per_second = per_second
         self._interval = 1_000_000_000 // per_second
         self._next = 0
         self._lock = threading.Lock()

@@ -301,13 +301,12 @@ def _quiet_environment() -> Iterator[None]:
 # Processes of their own: forked from a server that has imported everything, which is ten times quicker.
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
-    [
-        *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"),
-        *("metering.cli.commands", "metering.cli.decisions", "metering.close.run", "metering.nightly"),
-        "metering.payments.sandbox",
-    ]
+PRELOADED = (
+    *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"),
+    *("metering.cli.commands", "metering.cli.decisions", "metering.close.run", "metering.nightly"),
+    *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests"),
 )
+_SERVER.set_forkserver_preload([*PRELOADED])
 
 
 def _serve(words: list[str], failpoint: str, limit_bytes: int, said: str) -> None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from metering.payments.gateway import Intent, Limits, NoAnswer, Order, Refused
 
+LIES: dict[str, dict[str, Any]] = {
+    "wrong_currency": {"currency": "EUR"},
+    "wrong_customer": {"customer": "cus_of_another"},
+    "wrong_amount": {"amount_minor": 1},
+    "wrong_invoice": {"invoice": "INV-of-another"},
+    "wrong_status": {"status": "requires_capture"},
+}
+"""Answers that are not what was asked for; the intent itself is well."""
 DECLINES = {"pm_declined": ("generic_decline", True), "pm_stolen": ("stolen_card", False)}
 
 
@@ -97,6 +106,8 @@ class FakeGateway(Limits):
         answer = arrive() if fault != "answer_lost" else _quietly(arrive)
         if fault == "answer_lost":
             raise NoAnswer(fault)
+        if fault in LIES and isinstance(answer, Intent):
+            return msgspec.structs.replace(answer, **LIES[fault])
         return answer
 
     def _create(self, order: Order) -> Intent:

@@ -152,9 +152,9 @@ def test_a_card_is_imported_later(given: Given) -> None:
 
 
 def test_a_gateway_that_is_not_installed_is_named(given: Given) -> None:
-    given.config = '[payments]\ngateway = "stripe"\n'
+    given.config = '[payments]\ngateway = "airwallex"\n'
     given.__post_init__()
-    with pytest.raises(UsageError, match="stripe"):
+    with pytest.raises(UsageError, match="airwallex"):
         open_gateway(given.home)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from payments_fake import FakeGateway
+from payments_fake import LIES, FakeGateway
 from payments_given import DAY, Given
 
 from metering.payments.gateway import Intent, Refused
@@ -133,3 +133,38 @@ def test_a_silent_gateway_is_told_even_if_nothing_is_unknown(given: Given, gatew
     gateway.faults = ["request_lost"]
     outcome = given.collect()
     assert (outcome.counts, outcome.exit_code) == ({"postponed": 1}, 3)
+
+
+@pytest.mark.parametrize("lie", sorted(LIES))
+@pytest.mark.parametrize("step", ["create", "confirm", "read"])
+def test_an_answer_that_was_not_asked_for_is_an_alarm(given: Given, gateway: FakeGateway, lie: str, step: str) -> None:
+    """It proves nothing: nothing is recorded from it, and the next true answer goes on with the same intent."""
+    given.account(method="pm_action" if step == "read" else "pm_good")
+    if step == "read":
+        given.collect()
+    before = given.statuses()
+    gateway.faults = {"create": [lie], "confirm": ["none", lie], "read": [lie]}[step]
+    outcome = given.collect()
+    reason = {"wrong_status": "unexpected_status", "wrong_invoice": "wrong_intent"}.get(lie, lie)
+    assert [(event.kind, event.reason) for event in outcome.notable if event.kind == "alarm"] == [("alarm", reason)]
+    assert outcome.exit_code == 3
+    assert given.statuses() == (before or [f"unknown:{reason}"])
+    given.collect()
+    assert len(gateway.intents) == 1
+    assert given.statuses() == (["action_required"] if step == "read" else ["succeeded"])
+
+
+@pytest.mark.parametrize("arrives", ["before the cancel", "after the cancel"])
+def test_money_that_comes_in_while_a_confirm_is_under_way(given: Given, gateway: FakeGateway, arrives: str) -> None:
+    """The customer pays once: by the card if it was first, else by the balance."""
+    gateway.faults = list(LOST_CONFIRMS)
+    given.collect()
+    given.topup(1000)
+    if arrives == "before the cancel":
+        gateway.deliver_late()
+    given.collect()
+    gateway.deliver_late()
+    given.collect()
+    by_card = arrives == "before the cancel"
+    assert given.case().status == "paid"
+    assert (len(gateway.captures), given.balance()) == ((1, 1000) if by_card else (0, 0))

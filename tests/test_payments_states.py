@@ -248,7 +248,7 @@ def test_an_intent_that_would_not_be_made_now_is_cancelled(terms: Terms) -> None
     charge=st.sampled_from([0, 1000]),
     days=st.integers(0, 20),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 def test_no_step_overtakes_a_live_intent(
     status: str,
     statuses: list[str],

@@ -43,12 +43,14 @@ class Context:
         except InvalidValue as error:
             raise UsageError(f"--now: {error}.") from None
 
-    def open(self, *, checked: bool = True) -> Home:
+    def open(self, *, checked: bool = True, charging: bool = False) -> Home:
         """The home that the command works on; a fixed clock before the last posting is refused.
 
-        Unchecked, a home opens whatever has become of its ledger.
+        Unchecked, a home opens whatever has become of its ledger. A command that charges cards is refused here if
+        the gateway cannot be opened, before it has written anything.
         """
         from metering.home import Home
+        from metering.payments.gateway import open_gateway, refuse_live_key
 
         clock = self.clock()
         home = Home(Path(self.home_path or os.environ.get("METERING_HOME") or "."), clock)
@@ -57,6 +59,9 @@ class Context:
         home.check_fixed()
         if not clock.is_real:
             home.check_clock()
+            refuse_live_key(home)
+        if charging:
+            open_gateway(home).close()
         return home
 
     def say(self, sentence: str, **facts: Any) -> None:

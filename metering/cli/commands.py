@@ -84,7 +84,7 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
     """Close a month: invoices, credit, balance, card. Without MONTH every ended month, in order."""
     from metering.close.run import Options, run_close
 
-    home = context.open()
+    home = context.open(charging=not dry_run)
     options = Options(month_option(month), dry_run, approve)
     if dry_run:
         from metering.home import Run
@@ -105,7 +105,7 @@ def collect(context: Context) -> int:
     from metering.corrections.card_refunds import finish_card_refunds
     from metering.payments.collect import collect as run_collect
 
-    home = context.open()
+    home = context.open(charging=True)
     with home.run("collect") as run:
         outcome = run_collect(home, run)
         for sentence in (*outcome.sentences(), *finish_card_refunds(home, run)):

@@ -241,7 +241,7 @@ def void(context: Context, invoice: str, rebill: bool, reason: str) -> int:
     """Take an invoice back; what was paid on it returns the way it was paid."""
     from metering.corrections import documents
 
-    home = context.open()
+    home = context.open(charging=True)
     with home.lock(), home.run(f"void {invoice}{' --rebill' if rebill else ''}") as run:
         with _released(context, home, run, invoice), home.book.write() as con:
             number = documents.void(con, invoice, reason, home.now, run.run, rebill=rebill)
@@ -255,7 +255,7 @@ def write_off(context: Context, invoice: str, reason: str) -> int:
     """Give up what is owed on an invoice: it becomes uncollectible."""
     from metering.corrections import documents
 
-    home = context.open()
+    home = context.open(charging=True)
     with home.lock(), home.run(f"write-off {invoice}") as run:
         with _released(context, home, run, invoice), home.book.write() as con:
             number = documents.write_off(con, invoice, reason, home.now, run.run)
@@ -272,7 +272,7 @@ def refund(context: Context, payment: str, amount: str | None, to_card: bool, re
     from metering.corrections import money
     from metering.corrections.card_refunds import finish_card_refunds
 
-    home = context.open()
+    home = context.open(charging=to_card)
     with home.lock(), home.run(f"refund {payment}") as run:
         with home.book.write() as con:
             make = money.begin_card_refund if to_card else money.refund_to_balance

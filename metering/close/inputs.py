@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -39,12 +40,12 @@ class Inputs:
     closed: dict[str, tuple[int, int]]
     """The bounds of every earlier closed month."""
 
-    @property
+    @cached_property
     def currency_of(self) -> dict[str, str]:
         """The currency of every known account."""
         return {name: account["currency"] for name, account in self.accounts.items()}
 
-    @property
+    @cached_property
     def accounts_hash(self) -> str:
         """The hash over all account rows."""
         return digest(
@@ -54,7 +55,7 @@ class Inputs:
             ]
         )
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """The hash over all inputs."""
         return digest(

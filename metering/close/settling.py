@@ -23,7 +23,7 @@ from metering.ledger import postings as post
 from metering.ledger import standing
 from metering.ledger.book import insert
 from metering.ledger.postings import Journal
-from metering.payments.gateway import open_gateway
+from metering.payments.gateway import limits_of
 from metering.payments.split import chargeable
 from metering.values import format_price
 
@@ -69,7 +69,7 @@ class Settlement:
         self._drafts = drafts
         self._month = str(drafts.inputs.month)
         self._payments = home.config.payments
-        self._gateway = open_gateway(home)
+        self._gateway = limits_of(home)
         self._purses = Purses.read(con)
         self._journal = Journal(con, home.now, run)
         self._now = home.now

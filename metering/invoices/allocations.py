@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -19,28 +22,18 @@ def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
     Needs the relations `lines` (the lines), `snapshot_usage` (usage as it is billed), `rated` (what priced each
     stretch of it), and `issued_lines` with `issued_shares` (what was billed of the lines' months before).
     """
-    parts: list[pa.RecordBatch] = []
-    for (invoice, line), group in groupby(_rows(con), key=lambda row: (row["invoice"], row["line"])):
-        members = list(group)
-        amounts = share_out(members[0]["amount_minor"], [int(row["byte_micros"]) for row in members])
-        parts.append(
-            pa.RecordBatch.from_pydict(
-                {
-                    "invoice": [invoice] * len(members),
-                    "line": [line] * len(members),
-                    "account_id": [row["account_id"] for row in members],
-                    "project_id": [row["project_id"] for row in members],
-                    "snapshot_id": [row["snapshot_id"] for row in members],
-                    "byte_micros": [row["byte_micros"] for row in members],
-                    "currency": [row["currency"] for row in members],
-                    "amount_minor": amounts,
-                },
-                schema=arrow_schema("allocations"),
-            )
-        )
-    return pa.Table.from_batches(parts, schema=arrow_schema("allocations")).combine_chunks()
+    found = con.sql(compose(con, sql("invoices", "line_snapshots"), "usage")).to_arrow_table()
+    amounts: list[int] = []
+    for _, line in groupby(_rows(found), key=itemgetter(0, 1)):
+        members = list(line)
+        amounts += share_out(members[0][2], [int(byte_micros) for *_, byte_micros in members])
+    place = found.column_names.index("amount_minor")
+    shared = found.set_column(place, "amount_minor", pa.array(amounts, pa.int64()))
+    schema = arrow_schema("allocations")
+    return shared.select(schema.names).cast(schema).combine_chunks()
 
 
-def _rows(con: duckdb.DuckDBPyConnection):  # type: ignore[no-untyped-def]
-    for batch in con.sql(compose(con, sql("invoices", "line_snapshots"), "usage")).to_arrow_table().to_batches():
-        yield from batch.to_pylist()
+def _rows(found: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Invoice, line, the line's amount and the snapshot's usage."""
+    for batch in found.select(["invoice", "line", "amount_minor", "byte_micros"]).to_batches():
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

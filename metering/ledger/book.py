@@ -253,4 +253,4 @@ def rows(con: sa.Connection, table: str, **where: Any) -> list[dict[str, Any]]:
     query = sa.select(*(found.c[name] for name in known.names)).order_by(*(found.c[name] for name in known.key))
     for name, value in where.items():
         query = query.where(found.c[name].in_(value) if isinstance(value, (list, set)) else found.c[name] == value)
-    return [dict(row) for row in con.execute(query).mappings()]
+    return [dict(zip(known.names, row, strict=True)) for row in con.execute(query)]

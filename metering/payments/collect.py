@@ -21,7 +21,6 @@ from metering.payments.gateway import Gateway
 from metering.payments.record import Event
 from metering.values import format_money
 
-WORKERS = 8
 TROUBLE = frozenset({"declined", "action_required", "no_card", "unknown", "postponed"})
 """What a person has to look at when it is new; an alarm always."""
 KINDS = (
@@ -73,7 +72,7 @@ def charge_invoices(
     invoices: Sequence[str],
     *,
     gateway: Gateway | None = None,
-    workers: int = WORKERS,
+    workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Make the first attempt on each of these invoices, and finish those that are unknown; no retries."""
@@ -88,7 +87,7 @@ def collect(
     run: Run,
     *,
     gateway: Gateway | None = None,
-    workers: int = WORKERS,
+    workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Read back what is not final, apply balance, and try what is due."""
@@ -178,12 +177,12 @@ def _work(
     desk: Desk,
     work: Sequence[tuple[str, str]],
     account_work: Callable[[Desk, str, Sequence[str]], list[Event]],
-    workers: int,
+    workers: int | None,
     progress: Callable[[int], None] | None,
 ) -> Outcome:
     outcome = Outcome()
     try:
-        for events in _spread(desk, _by_account(work), account_work, workers):
+        for events in _spread(desk, _by_account(work), account_work, workers or desk.workers):
             for event in events:
                 outcome.add(event)
             if progress is not None:

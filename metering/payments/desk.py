@@ -16,6 +16,10 @@ from metering.payments.states import Calendar
 
 GIVE_UP_AFTER = 16
 """After so many calls in a row without an answer no new attempt is started: the gateway is down."""
+WORKERS = 8
+MOST_WORKERS = 64
+SLOWEST_SECONDS = 3
+"""The pace is kept as long as the gateway answers within this time."""
 
 
 @dataclass
@@ -71,6 +75,11 @@ class Desk:
                 except UsageError as error:
                     raise NoAnswer(error.message) from None
             return self._others[name]
+
+    @property
+    def workers(self) -> int:
+        """How many charges run at once."""
+        return WORKERS if self.pace is None else min(self.pace.per_second * SLOWEST_SECONDS, MOST_WORKERS)
 
     def turn(self) -> None:
         """Wait until the next call to the gateway may be made."""

@@ -164,8 +164,29 @@ def open_gateway(home: Home, name: str | None = None) -> Gateway:
         from metering.payments.sandbox import Sandbox
 
         return Sandbox(home.path / "sandbox", home.clock.now)
+    if name == "stripe":
+        from metering.payments.stripe import Stripe
+
+        return Stripe(home.config.payments.stripe.api_base, real_clock=home.clock.is_real)
     raise UsageError(
         f'[payments] gateway = "{name}": this installation has no such gateway.',
         unchanged="No card was charged.",
         remedy=f'Install the extra: pip install "metering[{name}]", or set gateway = "sandbox".',
     )
+
+
+def limits_of(home: Home) -> Limits:
+    """What the configured gateway takes in one charge; it needs neither a key nor an installed extra."""
+    if home.config.payments.gateway == "stripe":
+        from metering.payments.stripe import StripeLimits
+
+        return StripeLimits()
+    return Limits()
+
+
+def refuse_live_key(home: Home) -> None:
+    """Refuse a live key of the configured gateway; for runs whose clock is set."""
+    if home.config.payments.gateway == "stripe":
+        from metering.payments.stripe import refuse_live_key
+
+        refuse_live_key()
