@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from metering.cli import commands, decisions  # noqa: F401  registers the commands
+from metering.cli import commands, decisions, safety  # noqa: F401  registers the commands
 from metering.cli.app import app
 from metering.ledger.book import Book
 
@@ -305,7 +305,7 @@ _SERVER.set_forkserver_preload(
     [
         *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"),
         *("metering.cli.commands", "metering.cli.decisions", "metering.close.run", "metering.nightly"),
-        "metering.payments.sandbox",
+        *("metering.cli.safety", "metering.payments.sandbox"),
     ]
 )
 
