@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from metering.cli.app import Context, command, group, output_format
+from metering.cli.app import Context, app, command, group, output_format
 from metering.errors import DONE, NEEDS_PERSON, UsageError
 
 _FORMATS = click.Choice(["table", "csv", "json", "parquet"])
@@ -74,3 +76,29 @@ def _since(text: str | None, zone: Any) -> int:
         return first_instant(date.fromisoformat(parse_day(text)), zone) if len(text) == 10 else parse_instant(text)
     except InvalidValue as error:
         raise UsageError(f"--since: {error}.") from None
+
+
+@command(app, "backup")
+@click.argument("destination", metavar="DEST")
+def backup(context: Context, destination: str) -> int:
+    """Copy the home to DEST, consistent while other runs go on: a folder, or one file (.tar.zst, .tar.gz, .tar)."""
+    from metering.recovery.backup import back_up
+
+    manifest = back_up(context.open(), Path(destination))
+    size = sum(entry.bytes for entry in manifest.files.values())
+    context.say(f"{destination}: {len(manifest.files)} files, {size:,} bytes.")
+    return DONE
+
+
+@command(app, "restore")
+@click.argument("backup", required=False)
+def restore(context: Context, backup: str | None) -> int:
+    """Put a backup's files back into the home, and bring an older ledger to where it was.
+
+    Without BACKUP: the ledger was put back by hand, or is lost. Nothing that is there is overwritten; what the ledger
+    lacks is taken from the lake, and from the gateway's list. Exit 3 if a payment needs a person.
+    """
+    from metering.recovery.restore import restore as run
+
+    home = Path(context.home_path or os.environ.get("METERING_HOME") or ".")
+    return run(home, Path(backup) if backup else None, context.clock(), context.say)
