@@ -186,6 +186,10 @@ def open_gateway(home: Home, name: str | None = None) -> Gateway:
         from metering.payments.sandbox import Sandbox
 
         return Sandbox(home.path / "sandbox", home.clock.now)
+    if name == "airwallex":
+        from metering.payments.airwallex import Airwallex
+
+        return Airwallex(home.config.payments.airwallex.api_base, real_clock=home.clock.is_real)
     raise UsageError(
         f'[payments] gateway = "{name}": this installation has no such gateway.',
         unchanged="No card was charged.",
