@@ -178,7 +178,10 @@ def test_an_inventory_is_compared_both_ways(metered: Home) -> None:
         ("unknown_here", "five", "", "", "", "", ""),
         ("unknown_here", "three", "20000000000", "2026-06-05T00:00:00Z", "14400.000000000", "USD", "14.40"),
     ]
-    assert "no price" in rows[1]["detail"]
+    assert [row["detail"] for row in rows] == [
+        "billed on", "not billed: no price", "not billed: never heard of", "not billed since its end",
+    ]  # fmt: skip
+    assert "gone_there: 72.00 USD a month; unknown_here: 14.40 USD a month" in metered.last.stderr
 
 
 def test_equal_inventories_have_no_difference_and_nothing_is_written(metered: Home) -> None:

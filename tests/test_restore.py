@@ -139,8 +139,9 @@ def test_what_the_ledger_lacks_is_taken_over(tmp_path: Path) -> None:
     )
     put_back_by_hand(home)
     assert home.state() != whole
+    assert "older than its copy in the lake" in home.run("status").stdout
     home.run("restore")
-    assert "1 closes, 2 invoices, 2 payments" in home.last.stderr
+    assert "closes 1, invoices 2, payments 2" in home.last.stderr
     assert home.state() == whole
     assert {name: home.ledger(name) for name in rows} == rows
     home.run("verify")

@@ -57,7 +57,8 @@ def reconcile_inventory(context: Context, file: str, format: str | None, output:
     found = run(home, file)
     report = reconciliations()["inventory"]
     write(report, found.table(), home.config.billing.gigabyte_bytes, output_format(format), output)
-    context.say(f"{found.here} alive here, {found.there} in the list: {_count(len(found.differences))}.")
+    told = "".join(f"; {sentence}" for sentence in found.sums())
+    context.say(f"{found.here} alive here, {found.there} in the list: {_count(len(found.differences))}{told}.")
     return NEEDS_PERSON if found.differences else DONE
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -25,8 +26,14 @@ from metering.payments.gateway import Gateway, Intent, NoAnswer, open_gateway
 from metering.payments.record import Event
 from metering.values import MICROS_PER_DAY
 
+T = TypeVar("T")
+
 HELD = "ledger/held.json"
 """Below the lake: intents of invoices that the ledger does not have again yet."""
+ASKED = "ledger/asked.json"
+"""Below the lake: when the gateway was last asked and had nothing that the ledger did not know."""
+MARGIN = MICROS_PER_DAY // 24
+"""How far the gateway's clock may be from ours."""
 MOVED = frozenset({"succeeded", "processing", "action_required"})
 _NUMBER = re.compile(r"INV-\d{4}-\d\d-\d{6,}")
 
@@ -52,11 +59,12 @@ def check_gateway(home: Home, run: Run, gateway: Gateway | None = None) -> None:
             unchanged="Nothing was closed or charged.",
             remedy="Run `metering restore`: it adopts them, so that nothing is charged again.",
         )
+    _write(home, ASKED, {opened.name: home.now})
 
 
 def lost_intents(home: Home, gateway: Gateway) -> list[Intent]:
     """The gateway's intents of our invoices that the ledger does not know and does not hold; may raise NoAnswer."""
-    listed = [intent for intent in gateway.list(_since(home)) if _NUMBER.fullmatch(intent.invoice)]
+    listed = [intent for intent in gateway.list(_since(home, gateway.name)) if _NUMBER.fullmatch(intent.invoice)]
     held = {intent.ref for intent in held_intents(home)}
     with home.book.read() as con:
         intents = metadata().tables["intents"]
@@ -66,13 +74,14 @@ def lost_intents(home: Home, gateway: Gateway) -> list[Intent]:
     return sorted(lost, key=_order)
 
 
-def _since(home: Home) -> int:
-    """What the ledger lacks is younger than all that it has; a day is left for clocks that differ."""
+def _since(home: Home, gateway: str) -> int:
+    """What the ledger lacks is younger than all that it has, and than the last time that nothing was lacking."""
     tables = metadata().tables
     columns = (tables["intents"].c.created_at, tables["invoices"].c.issued_at)
     with home.book.read() as con:
         last = max(con.scalar(sa.select(sa.func.max(column))) or 0 for column in columns)
-    return max(last - MICROS_PER_DAY, 0)
+    asked = _read(home, ASKED, dict[str, int]) or {}
+    return max(last - MARGIN, asked.get(gateway, 0) - MARGIN, 0)
 
 
 def _order(intent: Intent) -> tuple[str, int, str]:
@@ -131,19 +140,26 @@ def _adopt_invoice(desk: Desk, invoice: str, intents: Sequence[Intent]) -> list[
 
 def held_intents(home: Home) -> list[Intent]:
     """The intents that wait for the close that issues their invoice again."""
-    path = home.lake.root / HELD
-    return msgspec.json.decode(path.read_bytes(), type=list[Intent]) if path.exists() else []
+    return _read(home, HELD, list[Intent]) or []
 
 
-def _hold(home: Home, intents: Iterable[Intent]) -> None:
-    held = {intent.ref: intent for intent in (*held_intents(home), *intents)}
-    path = home.lake.root / HELD
-    if not held:
-        return
+def _hold(home: Home, intents: Sequence[Intent]) -> None:
+    if intents:
+        held = {intent.ref: intent for intent in (*held_intents(home), *intents)}
+        _write(home, HELD, sorted(held.values(), key=_order))
+
+
+def _read(home: Home, name: str, kind: type[T]) -> T | None:
+    path = home.lake.root / name
+    return msgspec.json.decode(path.read_bytes(), type=kind) if path.exists() else None
+
+
+def _write(home: Home, name: str, value: object) -> None:
+    path = home.lake.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(sorted(held.values(), key=_order)), indent=1))
+        file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

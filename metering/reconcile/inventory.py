@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -20,7 +21,7 @@ from metering.errors import UsageError
 from metering.home import Home
 from metering.lake import connect
 from metering.usage import meter
-from metering.values import Month, format_instant, rate
+from metering.values import Month, format_money, rate
 
 COLUMN = "snapshot_id"
 
@@ -32,8 +33,6 @@ class Difference(NamedTuple):
     snapshot_id: str
     account_id: str | None
     project_id: str | None
-    region: str | None
-    sku: str | None
     size_bytes: int | None
     since: int | None
     gb_hours_per_month: int | None
@@ -57,6 +56,17 @@ class Compared:
     here: int
     there: int
     differences: list[Difference]
+
+    def sums(self) -> list[str]:
+        """What each kind of difference costs in a month, by currency."""
+        found: dict[tuple[str, str], int] = defaultdict(int)
+        for row in self.differences:
+            if row.currency is not None and row.cost_per_month is not None:
+                found[row.kind, row.currency] += row.cost_per_month
+        return [
+            f"{kind}: {format_money(amount, currency)} {currency} a month"
+            for (kind, currency), amount in sorted(found.items())
+        ]
 
     def table(self) -> pa.Table:
         """The differences as rows."""
@@ -172,12 +182,10 @@ class _Cost:
 
 def _gone_there(row: dict[str, Any], cost: _Cost) -> Difference:
     byte_micros, currency, amount = cost.of(row)
+    why = "billed on" if amount is not None else "not billed: no price" if currency else "not billed: unknown account"
     return Difference(
-        "gone_there", row["snapshot_id"], row["account_id"], row["project_id"], row["region"], row["sku"],
-        row["size_bytes"], row["ready_at"], byte_micros, currency, amount,
-        "metered here, not in the list: its end may never have been told"
-        + ("" if currency else "; its account is unknown, so it is not billed")
-        + ("" if not currency or amount is not None else "; it has no price, so it is not billed"),
+        "gone_there", row["snapshot_id"], row["account_id"], row["project_id"], row["size_bytes"], row["ready_at"],
+        byte_micros, currency, amount, why,
     )  # fmt: skip
 
 
@@ -193,11 +201,9 @@ def _known(con: duckdb.DuckDBPyConnection, names: list[str], now: int, zone: tzi
 
 def _unknown_here(name: str, row: dict[str, Any] | None, cost: _Cost) -> Difference:
     if row is None:
-        told = "in the list, not known here: nothing of it is billed"
-        return Difference("unknown_here", name, None, None, None, None, None, None, None, None, None, told)
+        return Difference("unknown_here", name, None, None, None, None, None, None, None, "not billed: never heard of")
     byte_micros, currency, amount = cost.of(row)
     return Difference(
-        "unknown_here", name, row["account_id"], row["project_id"], row["region"], row["sku"], row["size_bytes"],
-        row["ended_at"], byte_micros, currency, amount,
-        f"in the list, but ended here at {format_instant(row['ended_at'])}: nothing is billed since",
+        "unknown_here", name, row["account_id"], row["project_id"], row["size_bytes"], row["ended_at"],
+        byte_micros, currency, amount, "not billed since its end",
     )  # fmt: skip

@@ -63,7 +63,7 @@ def _take_over(home: Home, say: Say) -> None:
             added = archive.take_over(con, home.book, home.lake.root)
             failpoint("restore.before_take_over")
         home.book.close()
-        told = ", ".join(f"{added[name]} {name.replace('_', ' ')}" for name in _TOLD if added[name])
+        told = ", ".join(f"{name.replace('_', ' ')} {added[name]}" for name in _TOLD if added[name])
         say(f"Taken over from the lake: {told or 'nothing'}.")
         home.check_book()
     else:
