@@ -157,7 +157,8 @@ def _read(home: Home, name: str, kind: type[T]) -> T | None:
 def _write(home: Home, name: str, value: object) -> None:
     path = home.lake.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    # Several runs may ask at once, so each writes a file of its own.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with part.open("wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
         file.flush()
