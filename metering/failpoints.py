@@ -19,6 +19,7 @@ FAILPOINTS = {
     "close.after_commit": "the close is visible; no file of it is written",
     "close.during_files": "some of the close's files are written",
     "close.after_files": "all files are written; no card is charged",
+    "ledger.before_archive": "what is committed is not in the lake's copy of the ledger yet",
     "payment.before_create": "the attempt is stored; the gateway knows nothing",
     "payment.after_create": "the gateway has the intent; its id is not stored",
     "payment.before_confirm": "the intent's id is stored; it is not confirmed",
@@ -28,6 +29,11 @@ FAILPOINTS = {
     "payment.before_cancel": "a cancellation is decided; the gateway was not asked",
     "payment.after_cancel": "the gateway has cancelled; its answer is not stored",
     "sandbox.before_capture": "the sandbox is asked; it has recorded nothing",
+    "restore.before_ledger": "the lake's files are put back, the ledger is not",
+    "restore.after_ledger": "the ledger is put back; it lacks what came after the backup",
+    "restore.before_take_over": "what the ledger lacks is written inside its open transaction",
+    "restore.after_take_over": "the ledger is as it was; the gateway was not asked",
+    "restore.during_adopt": "an intent that was lost is stored; what became of it is not",
     "sandbox.after_capture": "the sandbox has recorded the capture; its intent is not updated",
 }
 """Every failpoint with the state that a kill leaves behind."""

@@ -17,6 +17,7 @@ from metering.clock import Clock
 from metering.config import CONFIG_NAME, Config, load_config
 from metering.errors import LOCKED, Locked, MeteringError, UsageError
 from metering.lake.store import Lake, sha256_of
+from metering.ledger import archive
 from metering.ledger.book import Book, change, insert
 from metering.ledger.seals import seal
 from metering.ledger.tables import metadata
@@ -32,6 +33,8 @@ class Run:
     exit_code: int = 0
     batch: int | None = None
     summary: list[str] = field(default_factory=list)
+    looks_first: bool = False
+    """Whether a payment intent is looked for at the gateway before it is made."""
 
     def say(self, sentence: str) -> None:
         """Add a sentence to the run's summary."""
@@ -127,10 +130,38 @@ class Home:
         finally:
             os.close(descriptor)
 
+    def check_book(self) -> None:
+        """Refuse a ledger that is older than what the lake knows of it: it was lost, or put back from a backup."""
+        archive.check(self.book, self.lake.root)
+        with self.book.read() as con:
+            known = set(con.scalars(sa.select(metadata().tables["closes"].c.month)))
+        lost = sorted({path.name for path in (self.lake.root / "closes").glob("[0-9]*")} - known)
+        if lost:
+            raise archive.Behind(
+                f"The lake has invoice files of {', '.join(lost)}; the ledger {self.book.path.name} has no such close.",
+                unchanged="Nothing was changed, closed or charged.",
+                remedy=f"Put the lake's folder `{archive.FOLDER}` back from a backup, then run `metering restore`.",
+            )
+
+    def keep_copy(self, run: Run) -> None:
+        """Write what the ledger has recorded since the last copy into the lake."""
+        archive.append(self.book, self.lake.root, run.run, self.now)
+
     @contextmanager
-    def run(self, command: str) -> Iterator[Run]:
-        """Record a run from its start to its end, and seal the book if anything was posted since the last seal."""
+    def run(self, command: str, *, needs_book: bool = True) -> Iterator[Run]:
+        """Record a run from its start to its end, and seal the book if anything was posted since the last seal.
+
+        A run that can do without the ledger (it takes events) goes on where the ledger is older than the lake
+        knows it; then it is not recorded, and what needs the ledger refuses by itself.
+        """
         self.check_clock()
+        try:
+            self.check_book()
+        except archive.Behind:
+            if needs_book:
+                raise
+            yield Run(0, self.now)
+            return
         runs = metadata().tables["runs"]
         with self.book.write() as con:
             number = (con.scalar(sa.select(sa.func.max(runs.c.run))) or 0) + 1
@@ -177,4 +208,5 @@ class Home:
                 batch=run.batch,
                 summary="; ".join(run.summary),
             )
+        self.keep_copy(run)
         self.book.close()

@@ -17,6 +17,7 @@ from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.home import Home, Run
 from metering.lake import connect
+from metering.payments.adopt import check_gateway
 from metering.payments.collect import collect
 from metering.reports.ask import ask
 from metering.usage import meter
@@ -91,6 +92,7 @@ def _anomalies(home: Home, run: Run, say: Say) -> int:
 
 
 def _collect(home: Home, run: Run, say: Say) -> int:
+    check_gateway(home, run)
     outcome = collect(home, run)
     for sentence in (*outcome.sentences(), *finish_card_refunds(home, run)):
         run.say(sentence)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from metering.close.closed import closed_months
+from metering.errors import NeedsPerson
 from metering.events.sources import waiting
 from metering.home import Home
 from metering.ledger.book import rows
@@ -30,6 +31,10 @@ def sentences(home: Home) -> Iterator[str]:
     )
     yield f"Inbox         {len(waiting(home.inbox))} files wait"
     yield f"Quarantine    {ask(home, 'quarantine').num_rows} lines unresolved"
+    try:
+        home.check_book()
+    except NeedsPerson as error:
+        yield f"Ledger        {error.message} {error.remedy}"
     with home.book.read() as con:
         closed = closed_months(con)
         yield f"Closed        {f'{closed[0]} to {closed[-1]}' if closed else 'no month yet'}"

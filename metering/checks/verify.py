@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from metering.close.closed import closed_months
 from metering.close.files import NAMES, content_hash, path_of
 from metering.close.inputs import stored_inputs
-from metering.errors import MeteringError
+from metering.errors import MeteringError, NeedsPerson
 from metering.home import Home
 from metering.lake import connect, define
 from metering.lake.store import sha256_of
+from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
 from metering.ledger.postings import chart
@@ -40,6 +41,7 @@ def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
     con = connect(home.config.engine.memory_limit)
     for name, prepare in (
         ("ledger_there", _ledger_there),
+        ("ledger_copy", _ledger_copy),
         ("event_files", _event_files),
         ("close_files", _close_files),
         ("seals", _seals),
@@ -111,6 +113,16 @@ def _ledger_there(home: Home) -> list[str]:
     if home.book.exists or not any(path.exists() for path in traces):
         return []
     return [f"{home.book.path.name} is missing, although months were closed; restore it from a backup"]
+
+
+def _ledger_copy(home: Home) -> list[str]:
+    """The ledger's copy in the lake is whole, and the ledger is not older than it."""
+    found = archive.broken(home.lake.root / archive.FOLDER)
+    try:
+        home.check_book()
+    except NeedsPerson as error:
+        found.append(error.message)
+    return found
 
 
 def _card_refunds(path: Path) -> pa.Table:

@@ -57,7 +57,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
     from metering.events.sources import expand
 
     home = context.open()
-    with home.lock(), home.run(" ".join(("ingest", *sources))) as run:
+    with home.lock(), home.run(" ".join(("ingest", *sources)), needs_book=False) as run:
         limit = home.config.engine.memory_limit
         if sources:
             result = read(home.lake, expand(sources, stdin=sys.stdin), home.now, memory_limit=limit)
@@ -103,10 +103,12 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
 def collect(context: Context) -> int:
     """Read back payments that are not final, apply balance, and try what is due."""
     from metering.corrections.card_refunds import finish_card_refunds
+    from metering.payments.adopt import check_gateway
     from metering.payments.collect import collect as run_collect
 
     home = context.open(charging=True)
     with home.run("collect") as run:
+        check_gateway(home, run)
         outcome = run_collect(home, run)
         for sentence in (*outcome.sentences(), *finish_card_refunds(home, run)):
             run.say(sentence)
@@ -123,7 +125,7 @@ def nightly(context: Context) -> int:
     from metering.nightly import run_nightly
 
     home = context.open()
-    with home.run("nightly") as run:
+    with home.run("nightly", needs_book=False) as run:
         run.exit_code = run_nightly(home, run, context.say)
     return run.exit_code
 

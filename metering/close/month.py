@@ -19,6 +19,7 @@ from metering.errors import NeedsPerson
 from metering.failpoints import failpoint
 from metering.home import Home, Run
 from metering.ledger.book import insert
+from metering.payments.adopt import check_numbers
 from metering.values import Month
 
 
@@ -45,6 +46,7 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
         inputs = fix_inputs(home, con, month)
         check_sources(home, inputs)
         drafts = draft(home, con, inputs)
+        check_numbers(home, con, str(month), {draft.number: draft.account_id for draft in drafts.invoices})
         if approve is not None:
             check_approval(drafts, approve)
         stopped = None if approve is not None else beyond_limits(home, con, drafts)
@@ -58,6 +60,7 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
             failpoint("close.before_commit")
     if not dry_run:
         failpoint("close.after_commit")
+        home.keep_copy(run)
     return Closed(month, drafts.hash, drafts, settled, allocations, stopped)
 
 

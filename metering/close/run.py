@@ -26,6 +26,7 @@ from metering.failpoints import failpoint
 from metering.home import Home, Run
 from metering.lake import connect
 from metering.ledger.tables import metadata
+from metering.payments.adopt import adopt_held, check_gateway
 from metering.payments.collect import charge_invoices
 from metering.sql import sql
 from metering.usage import meter
@@ -60,6 +61,10 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
     """Finish what was cut off, close what is asked for, charge what is due."""
     codes = [DONE]
     last = None
+    if options.dry_run:
+        home.check_book()
+    else:
+        check_gateway(home, run)
     if options.month is not None and _is_closed(home, options.month):
         say(f"{options.month} is closed already; nothing of it changes.")
         _count_waiting(home, say)
@@ -166,7 +171,9 @@ def _finish(home: Home, run: Run, month: Month, say: Say, closed: Closed | None 
     invoices = metadata().tables["invoices"]
     with home.book.read() as con:
         numbers = list(con.scalars(sa.select(invoices.c.invoice).where(invoices.c.month == str(month))))
+    adopted = adopt_held(home, run, numbers)
     outcome = charge_invoices(home, run, numbers)
+    outcome.merge(adopted)
     for sentence in outcome.sentences():
         say(f"Cards: {sentence}")
     for event in outcome.notable:

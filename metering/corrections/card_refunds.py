@@ -57,6 +57,9 @@ def _finish(home: Home, run: Run, row: dict[str, Any]) -> str:
 def _find_or_make(gateway: Gateway, ref: str, row: dict[str, Any]) -> CardRefund:
     name, amount = row["correction"], row["amount_minor"]
     for made in gateway.refunds(ref):
+        if made.correction == name and made.amount_minor != amount:
+            # The ledger had lost a refund of that name; the next one gets another.
+            raise Refused("refund_name_taken")
         if made.correction == name:
             return made
     return gateway.refund(ref, amount, name, f"{name}/refund")

@@ -79,6 +79,13 @@ class Visit:
         """Do everything that is due."""
         self._go(_SETTLING)
 
+    def adopt(self, found: Intent, number: int) -> None:
+        """Store an intent that the ledger had lost, as the invoice's intent of that number, and what became of it."""
+        self._write(lambda con: record.adopt(con, self.desk, self.invoice, found, number))
+        failpoint("restore.during_adopt")
+        self._reading = None
+        self.read_back()
+
     def finish(self) -> None:
         """Store why an attempt is still unknown, if it is; else tell if the gateway kept silent."""
         if not self.stuck:
@@ -139,7 +146,7 @@ class Visit:
             self._confirms = 0
             self._write(lambda con: record.start(con, self.desk, self.invoice, case))
             made = self.case.intent
-            if case.intent is None and made is not None:
+            if case.intent is None and made is not None and not self.desk.run.looks_first:
                 self._fresh = made.intent
 
     def _no_card(self) -> None:

@@ -47,6 +47,13 @@ class Outcome:
         if event.kind == "alarm" or (event.kind in TROUBLE and event.new):
             self.notable.append(event)
 
+    def merge(self, other: Outcome) -> None:
+        """Add what another part of the run did."""
+        self.counts.update(other.counts)
+        for kind, amounts in other.amounts.items():
+            self.amounts[kind].update(amounts)
+        self.notable += other.notable
+
     @property
     def needs_person(self) -> bool:
         """Whether something new failed or is unknown."""
@@ -106,7 +113,7 @@ def released(home: Home, run: Run, invoice: str, *, gateway: Gateway | None = No
     desk = Desk.open(home, run, gateway)
     outcome = Outcome()
     try:
-        with home.book.claim(_claim(invoice)) as mine:
+        with home.book.claim(claim_of(invoice)) as mine:
             if not mine:
                 outcome.add(Event("busy", invoice, "", 0, new=False))
                 yield False, outcome
@@ -166,7 +173,7 @@ def _claimed(desk: Desk, invoices: Sequence[str], *, retries: bool) -> Iterator[
     events: list[Event] = []
     with ExitStack() as claims:
         for invoice in invoices:
-            if claims.enter_context(desk.book.claim(_claim(invoice))):
+            if claims.enter_context(desk.book.claim(claim_of(invoice))):
                 visits.append(Visit(desk, invoice, retries=retries))
             else:
                 events.append(Event("busy", invoice, "", 0, new=False))
@@ -223,5 +230,6 @@ def _money(amounts: Mapping[str, int]) -> list[str]:
     return [f"{format_money(amount, code)} {code}" for code, amount in sorted(amounts.items()) if code]
 
 
-def _claim(invoice: str) -> str:
+def claim_of(invoice: str) -> str:
+    """The name under which a run holds an invoice's payment."""
     return f"payment of {invoice}"

@@ -74,6 +74,21 @@ class CardRefund(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["succeeded", "pending", "failed"] = "succeeded"
 
 
+class Dispute(msgspec.Struct, frozen=True, kw_only=True):
+    """A card payment that its holder disputes, as it stands now."""
+
+    ref: str
+    intent: str
+    amount_minor: int
+    currency: str
+    outcome: Literal["opened", "won", "lost"] = "opened"
+    created_at: int = 0
+
+
+NOT_FOUND = "not_found"
+"""The code of a NoAnswer that says: no such object under this key."""
+
+
 class NoAnswer(Exception):
     """The gateway said nothing about what happened, so the intent has to be read back; the text is a code."""
 
@@ -103,6 +118,10 @@ class Limits:
     def maximum_minor(self, currency: str) -> int:
         """The largest charge."""
         return MAXIMUM_MINOR
+
+    def disputes(self, since: int) -> Iterator[Dispute]:
+        """Every dispute opened since an instant; a gateway that does not tell has none."""
+        return iter(())
 
 
 class Gateway(Protocol):
@@ -146,6 +165,9 @@ class Gateway(Protocol):
     def refunds(self, ref: str) -> Sequence[CardRefund]:
         """Every refund of an intent, from a listing that is never late."""
 
+    def disputes(self, since: int) -> Iterator[Dispute]:
+        """Every dispute opened since an instant, each as it stands now."""
+
     def close(self) -> None:
         """Let go of files and connections."""
 
@@ -168,6 +190,10 @@ def open_gateway(home: Home, name: str | None = None) -> Gateway:
         from metering.payments.stripe import Stripe
 
         return Stripe(home.config.payments.stripe.api_base, real_clock=home.clock.is_real)
+    if name == "airwallex":
+        from metering.payments.airwallex import Airwallex
+
+        return Airwallex(home.config.payments.airwallex.api_base, real_clock=home.clock.is_real)
     raise UsageError(
         f'[payments] gateway = "{name}": this installation has no such gateway.',
         unchanged="No card was charged.",

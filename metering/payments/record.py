@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from metering.failpoints import failpoint
 from metering.ledger import postings
-from metering.ledger.book import change, insert
+from metering.ledger.book import change, insert, rows
 from metering.ledger.postings import Journal
 from metering.payments.cases import balance_of, load_case, terms_of
 from metering.payments.desk import Desk
-from metering.payments.gateway import TOO_SMALL, Refused
+from metering.payments.gateway import TOO_SMALL, Intent, Refused
 from metering.payments.states import CANCELLED, MOVES, NOT_ACTED, REPLACED, Attempt, Case, Finding, Live
 
 
@@ -62,6 +62,33 @@ def name_intent(con: sa.Connection, live: Live, ref: str) -> list[Event]:
 def cancelling(con: sa.Connection, live: Live) -> list[Event]:
     """Store that an intent is to be cancelled; from then on it is never confirmed again."""
     change(con, "intents", {"intent": live.intent}, state="cancelling")
+    return []
+
+
+def adopt(con: sa.Connection, desk: Desk, invoice: str, found: Intent, number: int) -> list[Event]:
+    """Store an intent that the gateway has and the ledger had lost, with an attempt whose outcome is read back next.
+
+    It is stored as it would be made now, so that one which moved another amount is an alarm. One that moved
+    nothing is cancelled: nobody knows any more what was tried on it.
+    """
+    case = load_case(con, invoice)
+    if case.intent is not None:
+        return []
+    wanted = terms_of(case, desk.payments, desk.gateway).charge_minor
+    for lost in range(case.intents_made + 1, number):
+        row = asdict(_intent(desk, case, lost, 0)) | {"state": "cancelled", "live": 0}
+        insert(con, "intents", [row | {"created_at": desk.now, "ended_at": desk.now}])
+    moved = found.status in ("succeeded", "processing", "action_required")
+    known = {row["payment_customer"] for row in rows(con, "account_versions", account_id=case.account_id)}
+    live = replace(
+        _intent(desk, case, number, wanted if moved else found.amount_minor),
+        gateway_ref=found.ref,
+        customer=found.customer if found.customer in known else case.customer,
+        state="created" if moved else "cancelling",
+    )
+    insert(con, "intents", [asdict(live) | {"live": 1, "created_at": desk.now}])
+    attempt = case.attempts[-1].attempt + 1 if case.attempts else 1
+    _add_attempt(con, desk, case, attempt, "unknown", live.intent, live.amount_minor)
     return []
 
 
@@ -141,8 +168,14 @@ def use_balance(con: sa.Connection, desk: Desk, invoice: str) -> list[Event]:
 
 
 def _make_intent(con: sa.Connection, desk: Desk, case: Case, amount: int) -> Live:
-    live = Live(
-        intent=f"{case.invoice}/{case.intents_made + 1}",
+    live = _intent(desk, case, case.intents_made + 1, amount)
+    insert(con, "intents", [asdict(live) | {"live": 1, "created_at": desk.now}])
+    return live
+
+
+def _intent(desk: Desk, case: Case, number: int, amount: int) -> Live:
+    return Live(
+        intent=f"{case.invoice}/{number}",
         invoice=case.invoice,
         gateway=desk.gateway.name,
         gateway_ref=None,
@@ -151,8 +184,6 @@ def _make_intent(con: sa.Connection, desk: Desk, case: Case, amount: int) -> Liv
         amount_minor=amount,
         state="creating",
     )
-    insert(con, "intents", [asdict(live) | {"live": 1, "created_at": desk.now}])
-    return live
 
 
 def _add_attempt(

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from metering.failpoints import failpoint
 from metering.payments.cards import Card, card
-from metering.payments.gateway import CardRefund, Intent, Limits, NoAnswer, Order, Refused
+from metering.payments.gateway import CardRefund, Dispute, Intent, Limits, NoAnswer, Order, Refused
 from metering.values import format_instant, format_money, parse_instant, parse_money
 
 _META = sa.MetaData()
@@ -156,6 +156,8 @@ class Sandbox(Limits):
         """Every intent made since an instant."""
         made = _INTENTS.c.created_at
         query = _INTENTS.select().where(made >= since).order_by(made, _INTENTS.c.ref)
+        if not self.folder.exists():
+            return iter(())
         with self._turn() as con:
             bodies = [row.body for row in con.execute(query)]
         return map(_intent, bodies)
@@ -211,6 +213,16 @@ class Sandbox(Limits):
         lines = self._refunds_file.read_bytes().splitlines()
         made = [msgspec.json.decode(line, type=CardRefund) for line in lines]
         return [refund for refund in made if refund.intent == ref]
+
+    def disputes(self, since: int) -> Iterator[Dispute]:
+        """Every dispute in `disputes.jsonl`, which people write to rehearse; the last line of one counts."""
+        path = self.folder / "disputes.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        try:
+            made = {dispute.ref: dispute for line in lines for dispute in [msgspec.json.decode(line, type=Dispute)]}
+        except msgspec.DecodeError as error:
+            raise NoAnswer(f"sandbox: {type(error).__name__}") from error
+        return (dispute for dispute in made.values() if dispute.created_at >= since)
 
     def captures(self) -> Sequence[Capture]:
         """The whole record of captures, in order."""

@@ -30,7 +30,17 @@ class Report:
 @cache
 def reports() -> dict[str, Report]:
     """Every report by name."""
-    document = tomllib.loads(shipped("schemas/reports.toml").read_text("utf-8"))
+    return _read("schemas/reports.toml")
+
+
+@cache
+def reconciliations() -> dict[str, Report]:
+    """What `metering reconcile` prints, by name."""
+    return _read("schemas/reconcile.toml")
+
+
+def _read(path: str) -> dict[str, Report]:
+    document = tomllib.loads(shipped(path).read_text("utf-8"))
     return {
         name: Report(
             name,

@@ -1,0 +1,371 @@
+"""The ledger's copy in the lake: after each run, what the run recorded, as an immutable file of its own.
+
+A file holds the rows of every table that are new since the file before it, and those older ones that might have
+changed. Together they are the whole ledger, so a ledger that was lost or put back from an older backup is brought
+to where it was, row by row. A file is written after the commit that it tells of: the ledger may be ahead of the
+lake, never the other way round. A ledger that is behind was put back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from metering.errors import MeteringError, NeedsPerson
+from metering.failpoints import failpoint
+from metering.ledger.book import Book
+from metering.ledger.postings import refresh_status
+from metering.ledger.seals import sealed_tables
+from metering.ledger.tables import counter, metadata
+from metering.schema import table as schema
+
+FOLDER = "ledger"
+VERSION = 1
+_SUFFIX = ".jsonl.zst"
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line of a file: where it stands in the chain, and what the ledger held after it."""
+
+    number: int
+    previous: str
+    """SHA-256 of the file before."""
+    run: int
+    made_at: int
+    through: dict[str, int]
+    """The last row of each table, in the order of recording."""
+    tip: list[Any]
+    """Number, command and start of the last run, by which a ledger is recognized."""
+    seal: str
+    """The hash of the last seal's last row."""
+    moving: dict[str, list[int]]
+    """Rows that may still change; the next file tells of them again."""
+    moving_hash: str
+    columns: dict[str, list[str]]
+    version: int = VERSION
+
+
+class Behind(NeedsPerson):
+    """The ledger is older than its copy in the lake."""
+
+
+def archived_tables() -> list[str]:
+    """Every table but what is only a cache."""
+    return [*sealed_tables(), "seals"]
+
+
+def _columns(name: str) -> list[str]:
+    return [str(column.name) for column in metadata().tables[name].columns]
+
+
+# Writing
+
+
+def append(book: Book, lake: Path, run: int, made_at: int) -> Path | None:
+    """Write what was recorded since the last file; None if there is nothing to tell."""
+    if not book.exists:
+        return None
+    folder = lake / FOLDER
+    with _locked(folder), book.read() as con:
+        last = newest(folder)
+        through = _through(con)
+        moving = _moving(con)
+        digest = _hash_of(con, moving)
+        told = last.through if last else {}
+        grown = {name for name, count in through.items() if count > told.get(name, 0)} - {"runs", "seals"}
+        moved = last is not None and _hash_of(con, last.moving) != last.moving_hash
+        if not grown and not moved:
+            return None
+        header = Header(
+            number=last.number + 1 if last else 1,
+            previous=_sha256(_path(folder, last.number)) if last else "",
+            run=run,
+            made_at=made_at,
+            through=through,
+            tip=tip_of(con, through["runs"]),
+            seal=_seal(con, through["seals"]),
+            moving=moving,
+            moving_hash=digest,
+            columns={name: _columns(name) for name in archived_tables()},
+        )
+        failpoint("ledger.before_archive")
+        return _write(folder, header, _rows(con, told, last.moving if last else {}))
+
+
+def _through(con: sa.Connection) -> dict[str, int]:
+    counts = {}
+    for name in archived_tables():
+        column = metadata().tables[name].c[counter(name)]
+        counts[name] = con.scalar(sa.select(sa.func.max(column))) or 0
+    return counts
+
+
+def _moving(con: sa.Connection) -> dict[str, list[int]]:
+    """The rows that may still change: live intents and their payments, pending refunds, runs that have not ended."""
+    table = metadata().tables
+    intents, payments, corrections = table["intents"], table["payments"], table["corrections"]
+    live = sa.select(intents.c.intent).where(intents.c.live == 1)
+    queries = {
+        "intents": sa.select(intents.c.recorded).where(intents.c.live == 1),
+        "payments": sa.select(payments.c.recorded).where(payments.c.intent.in_(live)),
+        "corrections": sa.select(corrections.c.recorded).where(
+            corrections.c.kind == "refund", corrections.c.transaction.is_(None)
+        ),
+        "runs": sa.select(table["runs"].c.run).where(table["runs"].c.ended_at.is_(None)),
+    }
+    return {name: sorted(con.scalars(query)) for name, query in queries.items()}
+
+
+def _hash_of(con: sa.Connection, moving: Mapping[str, list[int]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(moving.keys() - {"runs"}):
+        for row in _some(con, name, moving[name]):
+            digest.update(msgspec.json.encode([name, *row]))
+    return digest.hexdigest()
+
+
+def _some(con: sa.Connection, name: str, counts: list[int]) -> Iterator[sa.Row[Any]]:
+    """Rows of a table by their counts, in order."""
+    table = metadata().tables[name]
+    column = table.c[counter(name)]
+    for start in range(0, len(counts), 500):
+        yield from con.execute(sa.select(table).where(column.in_(counts[start : start + 500])).order_by(column))
+
+
+def _rows(con: sa.Connection, told: Mapping[str, int], moving: Mapping[str, list[int]]) -> Iterator[list[Any]]:
+    for name in archived_tables():
+        table = metadata().tables[name]
+        column = table.c[counter(name)]
+        since = told.get(name, 0)
+        for row in _some(con, name, [count for count in moving.get(name, []) if count <= since]):
+            yield [name, *row]
+        for row in con.execute(sa.select(table).where(column > since).order_by(column)):
+            yield [name, *row]
+
+
+def _write(folder: Path, header: Header, rows: Iterator[list[Any]]) -> Path:
+    import pyarrow as pa
+
+    target = _path(folder, header.number)
+    part = target.with_name(f".{target.name}.part")
+    with pa.CompressedOutputStream(str(part), "zstd") as file:
+        file.write(msgspec.json.encode(header) + b"\n")
+        for row in rows:
+            file.write(msgspec.json.encode(row) + b"\n")
+    with part.open("rb") as written:
+        os.fsync(written.fileno())
+    part.replace(target)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return target
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+# Reading
+
+
+def newest(folder: Path) -> Header | None:
+    """The header of the last file; None if there is none."""
+    found = _numbers(folder)
+    return _header(_path(folder, found[-1])) if found else None
+
+
+def _numbers(folder: Path) -> list[int]:
+    return sorted(int(path.name.removesuffix(_SUFFIX)) for path in folder.glob(f"[0-9]*{_SUFFIX}"))
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06}{_SUFFIX}"
+
+
+def _open(path: Path) -> io.BufferedReader:
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+
+
+def _header(path: Path) -> Header:
+    try:
+        with _open(path) as file:
+            header = msgspec.json.decode(file.readline(), type=Header)
+    except (OSError, msgspec.DecodeError) as error:
+        raise _damaged(path, str(error)) from None
+    if header.version != VERSION:
+        raise _damaged(path, f"it has version {header.version}, this engine knows {VERSION}")
+    return header
+
+
+def _damaged(path: Path, why: str) -> MeteringError:
+    return MeteringError(
+        f"{path} cannot be read: {why.splitlines()[0]}.",
+        unchanged="The ledger is as it was.",
+        remedy="Put that file back from a backup of the lake.",
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def broken(folder: Path) -> list[str]:
+    """What is wrong with the chain of files: missing or changed ones."""
+    found: list[str] = []
+    previous = ""
+    for place, number in enumerate(_numbers(folder), 1):
+        path = _path(folder, number)
+        if number != place:
+            return [*found, f"{FOLDER}/{_path(folder, place).name} is missing"]
+        if _header(path).previous != previous:
+            found.append(f"{FOLDER}/{_path(folder, number - 1).name} was changed")
+        previous = _sha256(path)
+    return found
+
+
+# Comparing
+
+
+def check(book: Book, lake: Path) -> None:
+    """Raise Behind if the lake knows more of the ledger than it does itself, NeedsPerson if they are of two books."""
+    last = newest(lake / FOLDER)
+    if last is None:
+        return
+    with book.read() as con:
+        here = _through(con)
+        missing = [name for name, count in last.through.items() if here.get(name, 0) < count]
+        if missing:
+            raise Behind(
+                f"The ledger {book.path.name} is older than its copy in the lake, which goes to run {last.run}"
+                f" ({here['runs']} runs are in the ledger): it was lost, or put back from a backup.",
+                unchanged="Nothing was changed, closed or charged.",
+                remedy="Run `metering restore`: it takes over what the ledger lacks, and asks the gateway.",
+            )
+        if not _is_same(con, last):
+            raise _other(book)
+
+
+def _is_same(con: sa.Connection, header: Header) -> bool:
+    """Whether a ledger that goes as far as a file holds that file's last run and seal."""
+    return tip_of(con, header.through["runs"]) == header.tip and _seal(con, header.through["seals"]) == header.seal
+
+
+def tip_of(con: sa.Connection, number: int) -> list[Any]:
+    """Number, command and start of a run, by which a ledger is recognized; empty if there is none."""
+    runs = metadata().tables["runs"]
+    found = con.execute(sa.select(runs.c.run, runs.c.command, runs.c.started_at).where(runs.c.run == number)).first()
+    return list(found) if found else []
+
+
+def _seal(con: sa.Connection, number: int) -> str:
+    seals = metadata().tables["seals"]
+    return con.scalar(sa.select(seals.c.hash).where(seals.c.recorded == number)) or ""
+
+
+def _other(book: Book) -> NeedsPerson:
+    return NeedsPerson(
+        f"The ledger {book.path.name} and its copy in the lake are not of one book: the same rows differ.",
+        unchanged="Nothing was changed, closed or charged.",
+        remedy=f"Move {book.path.name} away and run `metering restore`: it makes the ledger again from the lake.",
+    )
+
+
+# Taking over
+
+
+def take_over(con: sa.Connection, book: Book, lake: Path) -> dict[str, int]:
+    """Add to an older ledger every row that its copy in the lake has; how many rows of each table were added.
+
+    `con` is in a write transaction. Raises NeedsPerson, having written nothing, where the same row differs.
+    """
+    folder = lake / FOLDER
+    wrong = broken(folder)
+    if wrong:
+        raise _damaged(folder, "; ".join(wrong))
+    here = _through(con)
+    later = []
+    for number in _numbers(folder):
+        header = _header(_path(folder, number))
+        if any(count > here.get(name, 0) for name, count in header.through.items()):
+            later.append(header)
+        elif not _is_same(con, header):
+            raise _other(book)
+    newer = _latest(folder, later)
+    for name in archived_tables():
+        _update(con, book, name, {count: row for count, row in newer[name].items() if count <= here[name]})
+    added = {
+        name: _insert(con, folder, name, newer[name], here[name], later[-1].through[name] if later else 0)
+        for name in sorted(archived_tables(), key=lambda name: name != "entries")
+    }
+    touched = {row["invoice"] for name in ("entries", "invoices", "corrections") for row in newer[name].values()}
+    refresh_status(con, touched - {None})
+    return added
+
+
+def _latest(folder: Path, headers: list[Header]) -> dict[str, dict[int, dict[str, Any]]]:
+    """The last state of every row that some files tell of, by table and count."""
+    found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for header in headers:
+        path = _path(folder, header.number)
+        for name, columns in header.columns.items():
+            if name not in archived_tables() or columns != _columns(name):
+                raise _damaged(path, f"its table {name} is of another version")
+        try:
+            with _open(path) as file:
+                file.readline()
+                for line in file:
+                    name, *values = msgspec.json.decode(line)
+                    row = dict(zip(header.columns[name], values, strict=True))
+                    found[name][row[counter(name)]] = row
+        except (OSError, msgspec.DecodeError) as error:
+            raise _damaged(path, str(error)) from None
+    return found
+
+
+def _update(con: sa.Connection, book: Book, name: str, known: Mapping[int, dict[str, Any]]) -> None:
+    """Bring the columns that may change of rows that the ledger has to their last state."""
+    mutable = schema(name).mutable
+    table = metadata().tables[name]
+    for found in _some(con, name, sorted(known)):
+        row = dict(found._mapping)
+        wanted = known[row[counter(name)]]
+        if any(row[column] != value for column, value in wanted.items() if column not in mutable):
+            raise _other(book)
+        changes = {column: wanted[column] for column in mutable if row[column] != wanted[column]}
+        if changes:
+            count = table.c[counter(name)]
+            con.execute(table.update().where(count == row[counter(name)]).values(**changes))
+
+
+def _insert(
+    con: sa.Connection, folder: Path, name: str, rows: Mapping[int, dict[str, Any]], here: int, through: int
+) -> int:
+    wanted = range(here + 1, through + 1)
+    missing = [count for count in wanted if count not in rows]
+    if missing:
+        raise _damaged(folder, f"row {missing[0]} of {name} is in none of its files")
+    if wanted:
+        con.execute(metadata().tables[name].insert(), [rows[count] for count in wanted])
+    return len(wanted)

@@ -1,0 +1,249 @@
+"""`metering backup`: a consistent copy of a home, in a folder or one archive file, while other runs go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+from urllib.parse import quote
+
+import msgspec
+
+from metering import __version__
+from metering.config import CONFIG_NAME
+from metering.errors import MeteringError, UsageError
+from metering.home import Home
+from metering.lake.store import Lake, sha256_of
+
+MANIFEST = "backup.json"
+LEDGER = "ledger.db"
+SANDBOX = "sandbox"
+SETTINGS = ("prices.csv", "accounts.csv")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+VERSION = 1
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A file in a backup."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup holds: every file with its hash, by its path in the backup."""
+
+    made_at: int
+    engine: str
+    files: dict[str, Entry]
+    version: int = VERSION
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a backup of that name is one file."""
+    return path.name.endswith(ARCHIVES)
+
+
+def back_up(home: Home, destination: Path) -> Manifest:
+    """Copy a home; the copy appears under its name only when it is whole and synced.
+
+    Raises UsageError if there is something of that name already.
+    """
+    target = destination.absolute()
+    _check(home, target)
+    part = target.with_name(f".{target.name}.part")
+    folder = part.with_name(f"{part.name}.d") if is_archive(target) else part
+    for left in {part, folder}:
+        remove(left)
+    folder.mkdir(mode=0o700, parents=True)
+    try:
+        manifest = _copy(home, folder)
+        if is_archive(target):
+            _pack(folder, part, target.name)
+        sync(part)
+        part.rename(target)
+        sync(target.parent)
+    finally:
+        for left in {part, folder}:
+            remove(left)
+    return manifest
+
+
+def _check(home: Home, target: Path) -> None:
+    if target.exists():
+        raise UsageError(
+            f"{target} exists already; a backup overwrites nothing.",
+            unchanged="Nothing was copied.",
+            remedy="Name another file or folder, such as one with the date in it.",
+        )
+    for inside in (home.lake.root, home.inbox, home.path / SANDBOX):
+        if inside.resolve() in target.resolve().parents:
+            raise UsageError(
+                f"{target} lies in {inside}, which is itself backed up.",
+                unchanged="Nothing was copied.",
+                remedy="Name a place outside, best on another disk.",
+            )
+
+
+def _copy(home: Home, folder: Path) -> Manifest:
+    # The ledger first: whatever it names is in the lake by then, and what the lake has beyond it is taken over.
+    if home.book.exists:
+        copy_sqlite(home.book.path, folder / LEDGER)
+    _copy_lake(home.lake, folder / "lake")
+    for name in (CONFIG_NAME, *SETTINGS):
+        if (home.path / name).exists():
+            _copy_file(home.path / name, folder / name)
+    _copy_tree(home.inbox, folder / "inbox", _copy_file)
+    _copy_tree(home.path / SANDBOX, folder / SANDBOX, _copy_sandbox)
+    files = {
+        path.relative_to(folder).as_posix(): Entry(path.stat().st_size, sha256_of(path)) for path in files_of(folder)
+    }
+    manifest = Manifest(made_at=home.now, engine=__version__, files=files)
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    for path in (*files_of(folder), *(path for path in folder.rglob("*") if path.is_dir()), folder):
+        sync(path)
+    return manifest
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """A consistent copy of a database that others may be writing to, as one file without a log."""
+    with (
+        closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True, timeout=60)) as here,
+        closing(sqlite3.connect(target)) as there,
+    ):
+        try:
+            here.backup(there)
+            there.execute("PRAGMA journal_mode = DELETE")
+            found = there.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            found = str(error)
+    if found != "ok":
+        raise MeteringError(
+            f"{source} is damaged: {found}.",
+            unchanged="No backup was made.",
+            remedy="Run `metering verify`, and keep the earlier backups.",
+        )
+    target.chmod(0o600)
+
+
+def _copy_lake(lake: Lake, target: Path) -> None:
+    """The manifest first, then everything but caches; files that it names must all be there in the end."""
+    for attempt in range(3):
+        remove(target)
+        manifest = lake.manifest()
+        _copy_tree(lake.root, target, _copy_file, skip="state")
+        copied = Lake(target)
+        missing = [file for file in _named(msgspec.to_builtins(manifest)) if not (target / file).exists()]
+        if not missing and copied.manifest() == manifest:
+            return
+        if attempt and missing and all(not (lake.root / file).exists() for file in missing):
+            raise MeteringError(
+                f"The lake lacks {missing[0]}, which its manifest names.",
+                unchanged="No backup was made.",
+                remedy="Run `metering verify`; put the file back from an earlier backup.",
+            )
+    raise MeteringError(
+        "The lake changed all the time while it was copied.",
+        unchanged="No backup was made.",
+        remedy="Run the backup again when no ingest runs.",
+    )
+
+
+def _named(value: Any) -> Iterator[str]:
+    """The paths of all files that a manifest names."""
+    if isinstance(value, dict):
+        if "path" in value and "sha256" in value:
+            yield value["path"]
+        for member in value.values():
+            yield from _named(member)
+    elif isinstance(value, (list, tuple)):
+        for member in value:
+            yield from _named(member)
+
+
+def _copy_tree(source: Path, target: Path, copy: Callable[[Path, Path], None], skip: str = "") -> None:
+    for path in files_of(source):
+        relative = path.relative_to(source)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or relative.parts[0] == skip or path.suffix in (".part", ".tmp"):
+            continue
+        (target / relative).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            copy(path, target / relative)
+        except FileNotFoundError:
+            # Another run has moved or dropped it; what must be there is looked for in the end.
+            continue
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _copy_sandbox(source: Path, target: Path) -> None:
+    if source.suffix == ".db":
+        copy_sqlite(source, target)
+    elif not source.name.endswith(("-wal", "-shm")):
+        # A line that is being written is not there yet.
+        content = source.read_bytes()
+        target.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Every file below a folder, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+
+
+# Archives
+
+
+@contextmanager
+def compressed(path: Path, name: str, mode: str) -> Iterator[IO[bytes]]:
+    """A file that is compressed as its name says."""
+    if name.endswith((".gz", ".tgz")):
+        import gzip
+
+        with gzip.open(path, f"{mode}b") as file:
+            yield cast("IO[bytes]", file)
+    elif name.endswith(".zst"):
+        import pyarrow as pa
+
+        opened = (
+            pa.CompressedOutputStream(str(path), "zstd")
+            if mode == "w"
+            else pa.input_stream(str(path), compression="zstd")
+        )
+        with opened as file:
+            yield file
+    else:
+        with path.open(f"{mode}b") as file:
+            yield file
+
+
+def _pack(folder: Path, part: Path, name: str) -> None:
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600))
+    with compressed(part, name, "w") as file, tarfile.open(fileobj=file, mode="w|") as tar:
+        # The manifest leads, so that a reader knows what must come.
+        for path in sorted(files_of(folder), key=lambda path: path != folder / MANIFEST):
+            tar.add(path, path.relative_to(folder).as_posix(), recursive=False)
+
+
+def remove(path: Path) -> None:
+    """Take a file or a whole folder away, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, outlive the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
