@@ -213,6 +213,10 @@ def limits_of(home: Home) -> Limits:
 def refuse_live_key(home: Home) -> None:
     """Refuse a live key of the configured gateway; for runs whose clock is set."""
     if home.config.payments.gateway == "stripe":
-        from metering.payments.stripe import refuse_live_key
+        from metering.payments import stripe
 
-        refuse_live_key()
+        stripe.refuse_live_key()
+    if home.config.payments.gateway == "airwallex":
+        from metering.payments import airwallex
+
+        airwallex.refuse_live_key(home.config.payments.airwallex.api_base)
