@@ -114,11 +114,17 @@ def _write_home(path: Path, folder: Path, manifest: Manifest, say: Say) -> None:
             (path / name).unlink(missing_ok=True)
     counts = {"put back": 0, "kept": 0}
 
-    def put(source: Path, target: Path) -> None:
-        counts["put back" if _put(source, target) else "kept"] += 1
+    def put(source: Path, target: Path) -> bool:
+        done = _put(source, target)
+        counts["put back" if done else "kept"] += 1
+        return done
 
     lake = path / config.lake.url
-    _put_lake(lake, folder / "lake", put)
+    came_later = {file.name for file in files_of(path / "inbox" / "done")} - {
+        Path(name).name for name in manifest.files
+    }
+    if _put_lake(lake, folder / "lake", put) and came_later:
+        say(f"{len(came_later)} files came after the backup: `metering ingest inbox/done` takes them in again.")
     if (folder / SANDBOX).is_dir() and not (path / SANDBOX).exists():
         _put_folder(folder / SANDBOX, path / SANDBOX)
     done = {file.name for file in files_of(path / "inbox" / "done")}
@@ -161,17 +167,19 @@ def _check_same(here: Path, there: Path) -> None:
         )
 
 
-def _put_lake(lake: Path, folder: Path, put: Callable[[Path, Path], None]) -> None:
+def _put_lake(lake: Path, folder: Path, put: Callable[[Path, Path], bool]) -> bool:
+    """Put the lake's files back, the manifest last; whether the manifest is the backup's."""
     for file in files_of(folder):
         if file.name != store.MANIFEST or file.parent != folder:
             put(file, lake / file.relative_to(folder))
     source, target = folder / store.MANIFEST, lake / store.MANIFEST
     if not source.exists():
-        return
+        return False
     if target.exists() and Lake(lake).manifest().last_batch < Lake(folder).manifest().last_batch:
         # The home's lake is from before the backup, whose manifest names all of it and more.
         _copy(source, target)
-    put(source, target)
+        return True
+    return put(source, target)
 
 
 def _put(source: Path, target: Path) -> bool:
