@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,8 +17,15 @@ from typing import Any
 
 import pytest
 from homes import KILLED, Home
+from payments_fake import FakeGateway
+from payments_given import INVOICE, Given
 
+from metering.home import Home as Engine
+from metering.home import Run
 from metering.ledger.book import Book
+from metering.payments.adopt import check_gateway
+from metering.payments.collect import Outcome, charge_invoices
+from metering.payments.gateway import Intent, NoAnswer, Order
 
 JULY = "2026-07-01T08:00:00Z"
 JUNE_EVENTS = """
@@ -243,6 +251,29 @@ def test_a_copied_home_is_noticed_by_the_gateways_list(tmp_path: Path) -> None:
     assert len(home.ledger("closes")) == 1
     home.run("restore")
     assert "Held" in home.last.stderr
+
+
+def test_where_the_list_is_silent_each_intent_is_looked_for_before_it_is_made(tmp_path: Path) -> None:
+    """The ledger does not know that its invoice was paid, and the gateway would not say: still it is paid once."""
+
+    class Silent(FakeGateway):
+        def list(self, since: int) -> Iterator[Intent]:
+            raise NoAnswer("timeout")
+
+    gateway = Silent()
+    home = Given(tmp_path / "home", gateway)
+    home.account()
+    home.invoice()
+    lost = gateway.create(Order(f"{INVOICE}/1", INVOICE, "cus_1", "USD", 1000), "before the ledger was lost")
+    gateway.confirm(lost.ref, "pm_card_visa", "likewise")
+
+    def charge(engine: Engine, run: Run) -> Outcome:
+        check_gateway(engine, run, gateway)
+        return charge_invoices(engine, run, [INVOICE], gateway=gateway, workers=1)
+
+    home.run(charge)
+    assert len(gateway.captures) == 1
+    assert home.captured() == 1000
 
 
 def test_payments_of_known_invoices_are_adopted(tmp_path: Path) -> None:
