@@ -433,6 +433,15 @@ def test_the_home_of_another_book_is_left_alone(tmp_path: Path) -> None:
     assert other.fingerprint() == before
 
 
+def test_a_home_without_a_ledger_is_backed_up_too(tmp_path: Path, home: Home) -> None:
+    home.run("restore", exit_code=2)
+    home.run("backup", str(tmp_path / "copy"))
+    shutil.rmtree(home.path)
+    home.run("restore", str(tmp_path / "copy"))
+    assert (home.path / "metering.toml").exists()
+    home.run("collect")
+
+
 def test_a_backup_lists_every_file_with_its_hash(tmp_path: Path) -> None:
     manifest: dict[str, Any] = json.loads((story() / "before" / "backup.json").read_text())
     assert {"ledger.db", "metering.toml", "prices.csv", "lake/manifest.json", "sandbox/captures.jsonl"} <= set(
