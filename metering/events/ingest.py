@@ -31,8 +31,8 @@ from metering.schema import arrow_schema
 SCRATCH = ".ingest.part"
 """Folder below the lake for what a run holds before its commit; a killed run's is swept by the next."""
 
-Progress = Callable[[int, int], None]
-"""Told the bytes done and the bytes in all (0 if unknown) of the files."""
+Progress = Callable[[int, int, int], None]
+"""Told the bytes done, the bytes in all (0 if unknown) and the lines read."""
 
 _FRESH = pa.schema([*CANDIDATES, *KEYS, pa.field("seq", pa.int64())])
 _SUSPECTS = pa.schema([*CANDIDATES, *KEYS, pa.field("raw", pa.binary())])
@@ -144,7 +144,7 @@ class _Held:
                 continue
             self._keep(part)
             if progress:
-                progress(part.done, total)
+                progress(part.done, total, self.lines)
         result.files = len(self.files)
         result.lines = self.lines
         result.read = [self.sources[file_no] for file_no, _ in self.files]
