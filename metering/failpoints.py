@@ -13,6 +13,7 @@ from collections import Counter
 FAILPOINTS = {
     "lake.before_commit": "event files are written, the manifest does not name them",
     "lake.after_commit": "the manifest names the batch; nothing after it is done",
+    "identities.after_run": "the batch is committed, the index of identities is being brought up to it",
     "inbox.before_move": "the batch is committed, its files still lie in the inbox",
     "inbox.during_move": "some files are moved, some are not",
     "close.before_commit": "everything is posted inside the ledger's open transaction",

@@ -17,9 +17,10 @@ from metering.close.closed import closed_months
 from metering.close.files import NAMES, content_hash, path_of
 from metering.close.inputs import stored_inputs
 from metering.errors import MeteringError, NeedsPerson
+from metering.events.identities import Identities
 from metering.home import Home
-from metering.lake import connect, define
-from metering.lake.store import sha256_of
+from metering.lake import Batch, Lake, connect, define
+from metering.lake.store import File, sha256_of
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
@@ -43,6 +44,7 @@ def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
         ("ledger_there", _ledger_there),
         ("ledger_copy", _ledger_copy),
         ("event_files", _event_files),
+        ("identities", _identities),
         ("close_files", _close_files),
         ("seals", _seals),
         ("seals_told", _seals_told),
@@ -147,7 +149,7 @@ def _event_files(home: Home) -> list[str]:
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")
-        for file in (batch.events, batch.quarantine):
+        for file in (batch.events, batch.raw, batch.quarantine):
             if file is None:
                 continue
             path = home.lake.root / file.path
@@ -155,9 +157,22 @@ def _event_files(home: Home) -> list[str]:
                 found.append(f"{file.path} is missing")
             elif sha256_of(path) != file.sha256:
                 found.append(f"{file.path} was changed")
-            elif pq.read_metadata(path).num_rows != file.rows:
-                found.append(f"{file.path} has {pq.read_metadata(path).num_rows} rows instead of {file.rows}")
+            elif (rows := _rows(home.lake, batch, file)) != file.rows:
+                found.append(f"{file.path} has {rows} rows instead of {file.rows}")
+        if (batch.events.rows if batch.events else 0) != (batch.raw.rows if batch.raw else 0):
+            found.append(f"batch {batch.batch} has not one raw line for each event")
     return found
+
+
+def _rows(lake: Lake, batch: Batch, file: File) -> int:
+    if file == batch.raw:
+        return sum(lines.num_rows for lines in lake.raw_lines(batch))
+    return int(pq.read_metadata(lake.root / file.path).num_rows)
+
+
+def _identities(home: Home) -> list[str]:
+    """What the index of identities covers is what the events say."""
+    return list(Identities(home.lake).problems())
 
 
 def _close_files(home: Home) -> list[str]:

@@ -52,6 +52,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
 
     Exit 3 if lines were quarantined or a file could not be read.
     """
+    from metering.cli.progress import reading
     from metering.events.inbox import take_inbox
     from metering.events.ingest import ingest as read
     from metering.events.sources import expand
@@ -59,10 +60,12 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
     home = context.open()
     with home.lock(), home.run(" ".join(("ingest", *sources)), needs_book=False) as run:
         limit = home.config.engine.memory_limit
-        if sources:
-            result = read(home.lake, expand(sources, stdin=sys.stdin), home.now, memory_limit=limit)
-        else:
-            result = take_inbox(home.lake, home.inbox, home.now, memory_limit=limit)
+        with reading(context) as progress:
+            if sources:
+                files = expand(sources, stdin=sys.stdin)
+                result = read(home.lake, files, home.now, progress=progress, memory_limit=limit)
+            else:
+                result = take_inbox(home.lake, home.inbox, home.now, progress=progress, memory_limit=limit)
         run.batch = result.batch
         sentence = (
             f"{'no batch' if result.batch is None else f'batch {result.batch}'}: {result.files} files,"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -17,7 +17,10 @@ from metering.failpoints import failpoint
 from metering.schema import arrow_schema
 
 MANIFEST = "manifest.json"
-PARQUET = {"compression": "zstd", "row_group_size": 122_880}
+_RAW_BYTES = 2**22
+PARQUET = {"compression": "zstd"}
+ROW_GROUP = 122_880
+"""Rows of a row group."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -29,11 +32,12 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed ingest run."""
+    """One committed ingest run; `raw` has the lines of its events, in zstd."""
 
     batch: int
     ingested_at: int
     events: File | None = None
+    raw: File | None = None
     quarantine: File | None = None
     duplicates: int = 0
 
@@ -92,7 +96,9 @@ class Lake:
 
     def write_table(self, path: str, table: pa.Table) -> File:
         """Write an Arrow table as an immutable Parquet file."""
-        return self.write(path, lambda part: pq.write_table(table, part, **PARQUET), table.num_rows)
+        return self.write(
+            path, lambda part: pq.write_table(table, part, row_group_size=ROW_GROUP, **PARQUET), table.num_rows
+        )
 
     def commit(self, batch: Batch) -> None:
         """Make a batch's files count."""
@@ -117,13 +123,50 @@ class Lake:
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
         batches = [b for b in self.manifest().batches if through is None or b.batch <= through]
-        for name in ("events", "quarantine"):
-            present = [file for batch in batches if (file := getattr(batch, name)) is not None]
-            paths = [str(self.root / file.path) for file in present]
-            if paths:
-                con.read_parquet(paths).create_view(name, replace=True)
-            else:
-                con.from_arrow(arrow_schema(name).empty_table()).create_view(name, replace=True)
+        self._view(con, "events", "events", [batch.events for batch in batches])
+        self._view(con, "quarantine", "quarantine", [batch.quarantine for batch in batches])
+
+    def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
+        """Define a relation of the events of some batches."""
+        chosen = [batch.events for batch in self.manifest().batches if batch.batch in numbers]
+        self._view(con, name, "events", chosen)
+
+    def attach_raw(self, con: duckdb.DuckDBPyConnection, numbers: Collection[int]) -> None:
+        """Define the relation `raw`: the lines of the events of some batches, as they came."""
+        batches = [batch for batch in self.manifest().batches if batch.batch in numbers and batch.raw]
+        schema = arrow_schema("raw")
+        con.register("raw_given", schema.empty_table())
+        con.execute("CREATE OR REPLACE TEMP TABLE raw AS FROM raw_given")
+        for batch in batches:
+            for rows in self.raw_lines(batch):
+                con.register("raw_given", rows)
+                con.execute("INSERT INTO raw FROM raw_given")
+        con.unregister("raw_given")
+
+    def raw_lines(self, batch: Batch) -> Iterator[pa.Table]:
+        """The lines of a batch's events as they came, some at a time."""
+        if batch.raw is None:
+            return
+        seq = 0
+        with pa.OSFile(str(self.root / batch.raw.path)) as file, pa.CompressedInputStream(file, "zstd") as stream:
+            rest = b""
+            while block := stream.read(_RAW_BYTES):
+                *lines, rest = (rest + block).split(b"\n")
+                numbers = range(seq + 1, seq + 1 + len(lines))
+                seq += len(lines)
+                columns = [
+                    pa.repeat(batch.batch, len(lines)),
+                    pa.array(numbers, pa.int64()),
+                    pa.array(lines, pa.string()),
+                ]
+                yield pa.Table.from_arrays(columns, schema=arrow_schema("raw"))
+
+    def _view(self, con: duckdb.DuckDBPyConnection, name: str, table: str, files: Iterable[File | None]) -> None:
+        paths = [str(self.root / file.path) for file in files if file is not None]
+        if paths:
+            con.read_parquet(paths).create_view(name, replace=True)
+        else:
+            con.from_arrow(arrow_schema(table).empty_table()).create_view(name, replace=True)
 
 
 def sha256_of(path: Path) -> str:
