@@ -185,7 +185,7 @@ def output_format(value: str | None) -> str:
 
 def main() -> None:
     """The `metering` command."""
-    from metering.cli import commands, decisions  # noqa: F401  registers the commands
+    from metering.cli import commands, decisions, finance  # noqa: F401  registers the commands
 
     try:
         app(prog_name="metering")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metering.cli.app import Context, app, command, output_format
-from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, worst
 
 if TYPE_CHECKING:
     from metering.values import Month
@@ -84,6 +84,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
 def close(context: Context, month: str | None, dry_run: bool, approve: str | None) -> int:
     """Close a month: invoices, credit, balance, card. Without MONTH every ended month, in order."""
     from metering.close.run import Options, run_close
+    from metering.reports.publish import publish_reports
 
     home = context.open()
     options = Options(month_option(month), dry_run, approve)
@@ -97,6 +98,8 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
     with home.run(f"close {month or ''}".strip()) as run:
         result = run_close(home, run, options, context.say)
         run.exit_code = result.exit_code
+        # The books are closed whether or not the reports can be written; the next night writes them.
+        publish_reports(home, run, context.say)
     return run.exit_code
 
 
@@ -122,10 +125,12 @@ def collect(context: Context) -> int:
 def nightly(context: Context) -> int:
     """What cron runs every night: inbox, lifespans, anomalies, collect, reports and metrics."""
     from metering.nightly import run_nightly
+    from metering.reports.publish import publish_reports
 
     home = context.open()
     with home.run("nightly") as run:
-        run.exit_code = run_nightly(home, run, context.say)
+        code = run_nightly(home, run, context.say)
+        run.exit_code = worst(code, publish_reports(home, run, context.say))
     return run.exit_code
 
 
@@ -257,13 +262,7 @@ def print_report(
 @click.option("--days", type=click.IntRange(0, 100_000), help="For `idle`: alive for longer than so many days (90).")
 def report(context: Context, name: str, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
     """Print a report; `metering schema` lists them."""
-    if name != "idle" and options.pop("days") is not None:
-        raise UsageError("--days belongs to the report `idle`.")
-    if name == "usage":
-        return _usage(context, by, billed, as_of, **options)
-    if by != "account" or billed or as_of is not None:
-        raise UsageError("--by, --billed and --as-of belong to the report `usage`.")
-    return print_report(context, name, **options)
+    return _report(context, name, by, billed, as_of, **options)
 
 
 @command(app, "usage")
@@ -271,14 +270,16 @@ def report(context: Context, name: str, by: str, billed: bool, as_of: int | None
 @usage_options
 def usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
     """GB-hours as known now, by account, project, snapshot or day (the report `usage`)."""
-    return _usage(context, by, billed, as_of, **options)
+    return _report(context, "usage", by, billed, as_of, **options)
 
 
-def _usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
-    if billed and by == "day":
-        raise UsageError("--billed cannot go by day: invoices are by month.")
-    name = "usage" if by == "account" else f"usage-by-{by}"
-    return print_report(context, f"billed-{name}" if billed else name, as_of=as_of, **options)
+def _report(
+    context: Context, name: str, by: str, billed: bool, as_of: int | None, days: int | None = None, **options: Any
+) -> int:
+    from metering.reports.ask import report_name
+
+    chosen = report_name(name, by=by, billed=billed, as_of=as_of, days=days)
+    return print_report(context, chosen, as_of=as_of, days=days, **options)
 
 
 @command(app, "schema")

@@ -21,6 +21,7 @@ from metering.usage import meter
 from metering.values import Month, format_instant
 
 IDLE_DAYS = 90
+USAGE_BY = ("account", "project", "snapshot", "day")
 GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
 """Reports that need more than a filter, and the command that gives it."""
 
@@ -55,6 +56,24 @@ def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     desk = Desk(home, wanted)
     desk.prepare(name)
     return desk.con.sql(sql("reports", name)).to_arrow_table()
+
+
+def report_name(
+    name: str, *, by: str | None = None, billed: bool = False, as_of: int | None = None, days: int | None = None
+) -> str:
+    """The report that a name and its options mean; UsageError where an option belongs to another report."""
+    if days is not None and name != "idle":
+        raise UsageError("--days belongs to the report `idle`.")
+    if name != "usage":
+        if (by or "account") != "account" or billed or as_of is not None:
+            raise UsageError("--by, --billed and --as-of belong to the report `usage`.")
+        return name
+    if by not in (None, *USAGE_BY):
+        raise UsageError(f"There is no usage by {by!r}.", remedy=f"By: {', '.join(USAGE_BY)}.")
+    if billed and by == "day":
+        raise UsageError("--billed cannot go by day: invoices are by month.")
+    chosen = name if by in (None, "account") else f"usage-by-{by}"
+    return f"billed-{chosen}" if billed else chosen
 
 
 def state_of(home: Home) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from metering.reports.exact import typed as typed
 
 FORMATS = ("table", "csv", "json", "parquet", "xlsx")
 ROWS_AT_ONCE = 65_536
-WRAPPED_ROWS = 1_000
-"""A longer table is not wrapped to the terminal's width: measuring every cell would take minutes."""
+FOLDED_ROWS = 1_000
+"""A longer table is not folded to the terminal's width: laying out every cell would take minutes."""
+LEAST_TEXT = 14
+GAP = 2
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _RIGHT = {"money", "gb_hours", "price", "integer", "decimal", "number"}
@@ -148,21 +151,37 @@ def _write_json(report: Report, printed: pa.Table, file: IO[str]) -> None:
 
 
 def _write_table(report: Report, printed: pa.Table, file: IO[str]) -> None:
+    """A table as wide as its widest values: no digit is ever cut off; long texts are folded where that helps."""
     if printed.num_rows == 0:
         file.write(f"{report.name}: no rows.\n")
-    elif printed.num_rows <= WRAPPED_ROWS:
-        _write_wrapped(report, printed, file)
+        return
+    room = shutil.get_terminal_size().columns
+    widths = _widths(report, printed)
+    texts = [width for column, width in zip(report.columns, widths, strict=True) if column.kind not in _RIGHT]
+    least = sum(widths) - sum(texts) + sum(min(width, LEAST_TEXT) for width in texts) + GAP * (len(widths) - 1)
+    if sum(widths) + GAP * (len(widths) - 1) > room >= least and printed.num_rows <= FOLDED_ROWS:
+        _write_folded(report, printed, file, room)
     else:
-        _write_aligned(report, printed, file)
+        _write_aligned(report, printed, file, widths)
 
 
-def _write_wrapped(report: Report, printed: pa.Table, file: IO[str]) -> None:
+def _widths(report: Report, printed: pa.Table) -> list[int]:
+    from pyarrow import compute as pc
+
+    found = []
+    for column, values in zip(report.columns, printed.columns, strict=True):
+        widest = pc.max(pc.utf8_length(values.cast(pa.string()))).as_py() or 0
+        found.append(max(widest, len(column.name)))
+    return found
+
+
+def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=file, highlight=False, soft_wrap=False)
+    console = Console(file=file, highlight=False, soft_wrap=False, width=room)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in report.columns:
         right = column.kind in _RIGHT
@@ -172,15 +191,11 @@ def _write_wrapped(report: Report, printed: pa.Table, file: IO[str]) -> None:
     console.print(table)
 
 
-def _write_aligned(report: Report, printed: pa.Table, file: IO[str]) -> None:
-    from pyarrow import compute as pc
-
-    forms = []
-    for column, values in zip(report.columns, printed.columns, strict=True):
-        widest = pc.max(pc.utf8_length(values.cast(pa.string()))).as_py() or 0
-        forms.append(f"{{:{'>' if column.kind in _RIGHT else '<'}{max(widest, len(column.name))}}}")
-    line = "  ".join(forms)
+def _write_aligned(report: Report, printed: pa.Table, file: IO[str], widths: list[int]) -> None:
+    sides = [">" if column.kind in _RIGHT else "<" for column in report.columns]
+    line = (" " * GAP).join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
     file.write(line.format(*(column.name for column in report.columns)).rstrip() + "\n")
+    file.write((" " * GAP).join("─" * width for width in widths) + "\n")
     for row in _rows(printed):
         file.write(line.format(*("" if value is None else value for value in row)).rstrip() + "\n")
 
