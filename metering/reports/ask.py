@@ -55,7 +55,7 @@ def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     """The rows of a report, sorted: money in minor units, usage in byte-microseconds, instants in microseconds."""
     desk = Desk(home, wanted)
     desk.prepare(name)
-    return desk.con.sql(sql("reports", name)).to_arrow_table()
+    return desk.con.sql(desk.query(name)).to_arrow_table()
 
 
 def report_name(
@@ -110,6 +110,10 @@ class Desk:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
         _SOURCES.get(name, Desk.ledger)(self)
 
+    def query(self, name: str) -> str:
+        """The SQL of a report, once it is prepared."""
+        return sql("reports", name)
+
     def _first(self, what: str) -> bool:
         """Whether something is opened for the first time."""
         known = what in self._opened
@@ -159,11 +163,17 @@ class Desk:
         """The relations of usage, with time standing at now."""
         if not self._first("usage"):
             return
+        self.events()
+        meter.open_relations(self.con, self.home.now, self.home.config.billing.zone, keep_lifespans=True)
+
+    def events(self) -> None:
+        """The events of the lake, and its quarantine."""
+        if not self._first("events"):
+            return
         last = self.home.lake.manifest().last_batch
         if self.wanted.as_of is not None and not 0 <= self.wanted.as_of <= last:
             raise UsageError(f"--as-of {self.wanted.as_of}: the last batch is {last}.")
         self.home.lake.attach(self.con, self.wanted.as_of)
-        meter.open_relations(self.con, self.home.now, self.home.config.billing.zone, keep_lifespans=True)
 
     def usage(self) -> None:
         """Usage by month."""
@@ -222,8 +232,9 @@ class Desk:
 
     def quarantine(self) -> None:
         """Bad lines, and which of them were put aside."""
-        self.home.lake.attach(self.con)
-        attach_ledger(self.con, self.home.book, ("quarantine_resolutions",))
+        self.events()
+        if self._first("resolutions") and "ledger" not in self._opened:
+            attach_ledger(self.con, self.home.book, ("quarantine_resolutions",))
 
     def forecast(self) -> None:
         """What the months that are not closed will come to."""

@@ -19,7 +19,6 @@ from metering.home import Home, Run
 from metering.reports.ask import GIVEN, Desk, state_of
 from metering.reports.catalog import Report, reports
 from metering.reports.exact import exact_columns
-from metering.sql import sql
 
 FILE = Path("reports", "reports.duckdb")
 STORAGE = "v1.2.0"
@@ -107,7 +106,7 @@ def _one_transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def exact_rows(desk: Desk, report: Report) -> str:
     """The SELECT that gives a report's rows with exact types; the desk is prepared for it."""
     columns = exact_columns(report, desk.home.config.billing.gigabyte_bytes)
-    return f"SELECT {columns} FROM ({sql('reports', report.name)}) AS report"
+    return f"SELECT {columns} FROM ({desk.query(report.name)}) AS report"
 
 
 def describe(con: duckdb.DuckDBPyConnection, report: Report, where: str = "") -> None:
