@@ -113,6 +113,7 @@ def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
 
 def drafts_of(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft]:
     """Number and tax the lines of each account."""
+    currency_of = inputs.currency_of
     for count, (account, members) in enumerate(lines.items(), 1):
         current = inputs.accounts[account]["tax_rate"]
 
@@ -120,7 +121,7 @@ def drafts_of(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft
             return current if line.kind == USAGE else inputs.tax_rates.get((line.month, account), current)
 
         tax = add_tax(members, rate_of)
-        yield Draft(f"INV-{inputs.month}-{count:06}", account, inputs.currency_of[account], members, tax)
+        yield Draft(f"INV-{inputs.month}-{count:06}", account, currency_of[account], members, tax)
 
 
 def _hash(inputs: Inputs, lines: Mapping[str, list[Line]]) -> str:

@@ -110,6 +110,7 @@ def _rows(
     to_date, whole = rated
     purses = _Purses(home, con)
     issued = issued_before(con, str(months[0]))
+    currency_of = inputs.currency_of
     for month in months:
         of_month = replace(inputs, month=month)
         # What earlier months were billed wrong stands on the next invoice only.
@@ -122,7 +123,7 @@ def _rows(
             yield {
                 "month": str(month),
                 "account_id": account,
-                "currency": inputs.currency_of.get(account),
+                "currency": currency_of.get(account),
                 "gb_hours_to_date": to_date.used[str(month), account],
                 "gb_hours_forecast": whole.used[str(month), account],
                 "amount_to_date": so_far[account].subtotal_minor if account in so_far else None,
