@@ -240,7 +240,6 @@ class Desk:
         """What the months that are not closed will come to."""
         from metering.reports.forecast import forecast
 
-        self.ledger()
         rows = forecast(self.home, self.wanted.month_from, self.wanted.month_to)
         self.con.register("forecast_rows", rows)
 

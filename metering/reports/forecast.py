@@ -6,7 +6,7 @@ The lines are made by the close's own functions, so that a month's forecast beco
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from metering.close.inputs import Inputs, fix_inputs
 from metering.errors import UsageError
 from metering.home import Home
 from metering.invoices.history import History
-from metering.invoices.lines import ADJUSTMENT, Issued, make_lines
+from metering.invoices.lines import ADJUSTMENT, Issued, Line, make_lines
 from metering.invoices.settlement import Credit, pay, withhold
 from metering.lake import connect
 from metering.ledger import standing
@@ -115,8 +115,9 @@ def _rows(
         of_month = replace(inputs, month=month)
         # What earlier months were billed wrong stands on the next invoice only.
         counted = {*inputs.closed, str(month)} if month == months[0] else {str(month)}
-        so_far = _drafts(of_month, to_date.charges, issued, counted)
-        drafts = _drafts(of_month, whole.charges, issued, counted)
+        so_far = _lines(of_month, to_date.charges, issued, counted)
+        lines = _lines(of_month, whole.charges, issued, counted)
+        drafts = {draft.account_id: draft for draft in drafts_of(of_month, lines)}
         issued = {}
         for account in sorted({*drafts, *so_far, *(name for when, name in whole.used if when == str(month))}):
             draft = drafts.get(account)
@@ -126,21 +127,23 @@ def _rows(
                 "currency": currency_of.get(account),
                 "gb_hours_to_date": to_date.used[str(month), account],
                 "gb_hours_forecast": whole.used[str(month), account],
-                "amount_to_date": so_far[account].subtotal_minor if account in so_far else None,
+                "amount_to_date": _subtotal(so_far[account]) if account in so_far else None,
                 "amount_forecast": draft.subtotal_minor if draft else None,
                 "balance": purses.balances.get(account, 0) if account in inputs.accounts else None,
                 "card_forecast": purses.settle(draft, month) if draft else None,
             }
 
 
-def _drafts(
-    inputs: Inputs, charges: Charges, issued: Mapping[ChargeKey, Issued], months: Iterable[str]
-) -> dict[str, Draft]:
-    """The invoice of each account, from the charges of the months that it counts."""
-    wanted = set(months)
-    counted = {key: byte_micros for key, byte_micros in charges.items() if key.month in wanted}
-    lines = make_lines(str(inputs.month), counted, issued, inputs.currency_of, inputs.gigabyte_bytes)
-    return {draft.account_id: draft for draft in drafts_of(inputs, lines)}
+def _lines(
+    inputs: Inputs, charges: Charges, issued: Mapping[ChargeKey, Issued], months: set[str]
+) -> dict[str, list[Line]]:
+    """The lines of each account's invoice, from the charges of the months that it counts."""
+    counted = {key: byte_micros for key, byte_micros in charges.items() if key.month in months}
+    return make_lines(str(inputs.month), counted, issued, inputs.currency_of, inputs.gigabyte_bytes)
+
+
+def _subtotal(lines: list[Line]) -> int:
+    return sum(line.amount_minor for line in lines)
 
 
 class _Purses:
