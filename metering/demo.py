@@ -16,6 +16,7 @@ from metering.errors import DONE, NEEDS_PERSON, UsageError
 from metering.home import Home
 from metering.reports.ask import Filter, ask
 from metering.reports.catalog import reports
+from metering.reports.publish import publish
 from metering.reports.render import rows_of
 from metering.values import Month, to_datetime
 
@@ -62,6 +63,7 @@ def run_demo(directory: str | None, context: Context) -> int:
     _show_correction(console, home)
     _show_invoices(console, home)
     clean = _show_books(console, home)
+    publish(home)
     _say_goodbye(console, path)
     return DONE if clean else NEEDS_PERSON
 
@@ -267,6 +269,8 @@ def _say_goodbye(console: Console, path: Path) -> None:
         "report invoices --month 2026-05",
         "usage --by snapshot --account acc-aurora --month 2026-04",
         "report invoice-lines --account acc-nimbus",
+        "report forecast --month 2026-06 --now 2026-06-04T02:00:00Z",
+        "sql \"SELECT status, count(*) AS invoices FROM invoices GROUP BY status ORDER BY status\"",
         "nightly --now 2026-06-04T02:00:00Z",
     ):
         console.print(f"  metering {command}", soft_wrap=True, markup=False)

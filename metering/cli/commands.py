@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metering.cli.app import Context, app, command, output_format
-from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, worst
 
 if TYPE_CHECKING:
     from metering.values import Month
 
 Command = Callable[..., Any]
+FORMATS = ["table", "csv", "json", "parquet", "xlsx"]
 
 
 def month_option(text: str | None) -> Month | None:
@@ -86,6 +87,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
 def close(context: Context, month: str | None, dry_run: bool, approve: str | None) -> int:
     """Close a month: invoices, credit, balance, card. Without MONTH every ended month, in order."""
     from metering.close.run import Options, run_close
+    from metering.reports.publish import publish_reports
 
     home = context.open(charging=not dry_run)
     options = Options(month_option(month), dry_run, approve)
@@ -99,6 +101,8 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
     with home.run(f"close {month or ''}".strip()) as run:
         result = run_close(home, run, options, context.say)
         run.exit_code = result.exit_code
+        # The books are closed whether or not the reports can be written; the next night writes them.
+        publish_reports(home, run, context.say)
     return run.exit_code
 
 
@@ -126,10 +130,12 @@ def collect(context: Context) -> int:
 def nightly(context: Context) -> int:
     """What cron runs every night: inbox, lifespans, anomalies, collect, reports and metrics."""
     from metering.nightly import run_nightly
+    from metering.reports.publish import publish_reports
 
     home = context.open()
     with home.run("nightly", needs_book=False) as run:
-        run.exit_code = run_nightly(home, run, context.say)
+        code = run_nightly(home, run, context.say)
+        run.exit_code = worst(code, publish_reports(home, run, context.say))
     return run.exit_code
 
 
@@ -202,7 +208,7 @@ def report_options(function: Command) -> Command:
     """The options of every report."""
     for option in (
         click.option("--output", metavar="FILE", help="Write to a file."),
-        click.option("--format", "format", type=click.Choice(["table", "csv", "json", "parquet"])),
+        click.option("--format", "format", type=click.Choice(FORMATS)),
         click.option("--account", metavar="A", help="Only this account."),
         click.option("--to", "last", metavar="MONTH", help="Up to this month."),
         click.option("--from", "first", metavar="MONTH", help="From this month on."),
@@ -235,18 +241,22 @@ def print_report(
     output: str | None = None,
     as_of: int | None = None,
     snapshot: str | None = None,
+    days: int | None = None,
 ) -> int:
     """Print a report in the format asked for."""
-    from metering.reports.ask import Filter, ask
+    from metering.reports.ask import IDLE_DAYS, Filter, ask, state_of
     from metering.reports.catalog import reports
-    from metering.reports.render import write
+    from metering.reports.render import Asked, write
 
     if month and (first or last):
         raise UsageError("--month names one month; --from and --to name several: give one or the other.")
     home = context.open()
-    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot)
-    table = ask(home, name, wanted)
-    write(reports()[name], table, home.config.billing.gigabyte_bytes, output_format(format), output)
+    days = IDLE_DAYS if days is None else days
+    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)
+    format = output_format(format)
+    rows = ask(home, name, wanted)
+    about = {**state_of(home), "filter": wanted.told} if format == "xlsx" else {}
+    write(Asked(reports()[name], rows, home.config.billing.gigabyte_bytes, about), format, output)
     return DONE
 
 
@@ -254,13 +264,10 @@ def print_report(
 @click.argument("name")
 @report_options
 @usage_options
+@click.option("--days", type=click.IntRange(0, 100_000), help="For `idle`: alive for longer than so many days (90).")
 def report(context: Context, name: str, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
-    """Print a report; `metering schema reports` lists them."""
-    if name == "usage":
-        return _usage(context, by, billed, as_of, **options)
-    if by != "account" or billed or as_of is not None:
-        raise UsageError("--by, --billed and --as-of belong to the report `usage`.")
-    return print_report(context, name, **options)
+    """Print a report; `metering schema` lists them."""
+    return _report(context, name, by, billed, as_of, **options)
 
 
 @command(app, "usage")
@@ -268,14 +275,16 @@ def report(context: Context, name: str, by: str, billed: bool, as_of: int | None
 @usage_options
 def usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
     """GB-hours as known now, by account, project, snapshot or day (the report `usage`)."""
-    return _usage(context, by, billed, as_of, **options)
+    return _report(context, "usage", by, billed, as_of, **options)
 
 
-def _usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
-    if billed and by == "day":
-        raise UsageError("--billed cannot go by day: invoices are by month.")
-    name = "usage" if by == "account" else f"usage-by-{by}"
-    return print_report(context, f"billed-{name}" if billed else name, as_of=as_of, **options)
+def _report(
+    context: Context, name: str, by: str, billed: bool, as_of: int | None, days: int | None = None, **options: Any
+) -> int:
+    from metering.reports.ask import report_name
+
+    chosen = report_name(name, by=by, billed=billed, as_of=as_of, days=days)
+    return print_report(context, chosen, as_of=as_of, days=days, **options)
 
 
 @command(app, "schema")
