@@ -7,29 +7,41 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metering.documents.shown import shown
 from metering.errors import MeteringError, UsageError
+
+if TYPE_CHECKING:
+    from typst import Compiler
 
 _LONG = re.compile(r"\S{37,}")
 _PIECE = re.compile(r"\S{12}(?=\S)")
 
 
+@cache
+def _compiler(system_fonts: bool) -> Compiler:
+    """The compiler with the fonts of typst and, if wanted, of this machine; looking these up takes half a second."""
+    import typst
+
+    template = Path(__file__).with_name("invoice.typ")
+    return typst.Compiler(template, template.parent, ignore_system_fonts=not system_fonts)
+
+
 class Press:
-    """Makes one PDF after the other; fonts are looked up once."""
+    """Makes one PDF after the other."""
 
     def __init__(self, *, system_fonts: bool = True) -> None:
         try:
-            import typst
+            from typst import TypstError
         except ModuleNotFoundError:
             raise UsageError(
                 "PDF needs typst.", remedy="Install the extra: pip install 'metering[pdf]', or ask for --format html."
             ) from None
-        self._error = typst.TypstError
-        template = Path(__file__).with_name("invoice.typ")
-        self._compiler = typst.Compiler(template, template.parent, ignore_system_fonts=not system_fonts)
+        self._error = TypstError
+        self._compiler = _compiler(system_fonts)
 
     def make(self, document: dict[str, Any]) -> bytes:
         """The PDF of a document; MeteringError if a character in it is in no font."""
