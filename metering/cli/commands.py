@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from metering.values import Month
 
 Command = Callable[..., Any]
+FORMATS = ["table", "csv", "json", "parquet", "xlsx"]
 
 
 def month_option(text: str | None) -> Month | None:
@@ -223,7 +224,7 @@ def report_options(function: Command) -> Command:
     """The options of every report."""
     for option in (
         click.option("--output", metavar="FILE", help="Write to a file."),
-        click.option("--format", "format", type=click.Choice(["table", "csv", "json", "parquet"])),
+        click.option("--format", "format", type=click.Choice(FORMATS)),
         click.option("--account", metavar="A", help="Only this account."),
         click.option("--to", "last", metavar="MONTH", help="Up to this month."),
         click.option("--from", "first", metavar="MONTH", help="From this month on."),
@@ -256,18 +257,22 @@ def print_report(
     output: str | None = None,
     as_of: int | None = None,
     snapshot: str | None = None,
+    days: int | None = None,
 ) -> int:
     """Print a report in the format asked for."""
-    from metering.reports.ask import Filter, ask
+    from metering.reports.ask import IDLE_DAYS, Filter, ask, state_of
     from metering.reports.catalog import reports
-    from metering.reports.render import write
+    from metering.reports.render import Asked, write
 
     if month and (first or last):
         raise UsageError("--month names one month; --from and --to name several: give one or the other.")
     home = context.open()
-    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot)
-    table = ask(home, name, wanted)
-    write(reports()[name], table, home.config.billing.gigabyte_bytes, output_format(format), output)
+    days = IDLE_DAYS if days is None else days
+    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)
+    format = output_format(format)
+    rows = ask(home, name, wanted)
+    about = {**state_of(home), "filter": wanted.told} if format == "xlsx" else {}
+    write(Asked(reports()[name], rows, home.config.billing.gigabyte_bytes, about), format, output)
     return DONE
 
 
@@ -275,8 +280,11 @@ def print_report(
 @click.argument("name")
 @report_options
 @usage_options
+@click.option("--days", type=click.IntRange(0, 100_000), help="For `idle`: alive for longer than so many days (90).")
 def report(context: Context, name: str, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
-    """Print a report; `metering schema reports` lists them."""
+    """Print a report; `metering schema` lists them."""
+    if name != "idle" and options.pop("days") is not None:
+        raise UsageError("--days belongs to the report `idle`.")
     if name == "usage":
         return _usage(context, by, billed, as_of, **options)
     if by != "account" or billed or as_of is not None:
