@@ -337,6 +337,20 @@ def export() -> None:
     """The books and reports in other tools' formats."""
 
 
+@command(export, "dashboard")
+@click.option("--output", metavar="FILE", help="Write to a file.")
+def export_dashboard(context: Context, output: str | None) -> int:
+    """One HTML page that needs no network: usage, revenue, what is open, cards, idle snapshots, health."""
+    from metering.dashboard.page import dashboard
+
+    text = dashboard(context.open())
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
+    return DONE
+
+
 @command(export, "beancount")
 @click.option("--output", metavar="FILE", help="Write to a file.")
 def export_beancount(context: Context, output: str | None) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,8 @@ import msgspec
 from metering.errors import MeteringError, NeedsPerson, UsageError
 
 FORMATS = ("pdf", "html", "json")
-Make = Callable[[dict[str, Any]], bytes]
+Document = dict[str, Any]
+Make = Callable[[Document], bytes]
 
 
 def maker(format: str) -> Make:
@@ -29,7 +34,7 @@ def maker(format: str) -> Make:
     return lambda document: msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def write_one(document: dict[str, Any], format: str, output: str | None) -> None:
+def write_one(document: Document, format: str, output: str | None) -> None:
     """Write a document to a file, or to standard output."""
     if output is None and format == "pdf" and sys.stdout.isatty():
         raise UsageError("A PDF is nothing for a terminal.", remedy="Name a file with --output, or redirect it.")
@@ -40,12 +45,11 @@ def write_one(document: dict[str, Any], format: str, output: str | None) -> None
         _write(Path(output), content)
 
 
-def write_all(documents: Any, format: str, folder: str) -> int:
+def write_all(documents: Iterable[Document], format: str, folder: str) -> int:
     """Write documents into a folder, each under its number; how many.
 
     A document that cannot be set does not stop the others: NeedsPerson names them at the end.
     """
-    make = maker(format)
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -53,14 +57,12 @@ def write_all(documents: Any, format: str, folder: str) -> int:
         raise UsageError(f"{folder}: {error.strerror or error}.") from None
     count = 0
     failed = []
-    for document in documents:
-        try:
-            _write(target / f"{document['number']}.{format}", make(document))
+    for number, made in _made(documents, format):
+        if isinstance(made, bytes):
+            _write(target / f"{number}.{format}", made)
             count += 1
-        except UsageError:
-            raise
-        except MeteringError as error:
-            failed.append(error)
+        else:
+            failed.append(made)
     if failed:
         raise NeedsPerson(
             "\n".join(error.message for error in failed),
@@ -68,6 +70,39 @@ def write_all(documents: Any, format: str, folder: str) -> int:
             remedy=failed[0].remedy,
         )
     return count
+
+
+Made = tuple[str, bytes | MeteringError]
+AT_ONCE = 100
+"""Fewer PDFs are made in this process: others take a second to start. More are handed out by so many."""
+
+
+def _made(documents: Iterable[Document], format: str) -> Iterator[Made]:
+    """Every document with its number, made, or with what keeps it from being made."""
+    make = maker(format)
+    waiting = iter(documents)
+    first = list(islice(waiting, AT_ONCE))
+    processes = os.cpu_count() or 1
+    if format != "pdf" or len(first) < AT_ONCE or processes == 1:
+        yield from (_one(make, document) for document in chain(first, waiting))
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        while first:
+            yield from pool.map(_one_pdf, first, chunksize=10)
+            first = list(islice(waiting, AT_ONCE * processes))
+
+
+def _one_pdf(document: Document) -> Made:
+    return _one(maker("pdf"), document)
+
+
+def _one(make: Make, document: Document) -> Made:
+    try:
+        return document["number"], make(document)
+    except UsageError:
+        raise
+    except MeteringError as error:
+        return document["number"], MeteringError(error.message, remedy=error.remedy)
 
 
 def _write(path: Path, content: bytes) -> None:
