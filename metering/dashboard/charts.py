@@ -18,7 +18,7 @@ class Bar:
     month: Month
     figure: Figure
     tells: bool
-    """Whether its value stands above it: where bars are many, only of the highest and the last."""
+    """Whether its value stands above it: where bars are many, only of the highest that is whole and the last."""
     x: int
     y: int
     height: int
@@ -72,7 +72,9 @@ def columns(title: str, series: Series, *, width: int = 460, height: int = 200) 
 
     place = (width - LEFT) // max(len(series), 1)
     bar_width = min(place * 2 // 3, 44)
-    highest_at = max(range(len(series)), key=lambda index: _largest(series[index]), default=0)
+    highest_at = max(
+        range(len(series)), key=lambda index: (series[index][2] is None, series[index][1].value), default=0
+    )
     bars = []
     for index, (month, now, later) in enumerate(series):
         x = LEFT + place * index + (place - bar_width) // 2
@@ -82,11 +84,6 @@ def columns(title: str, series: Series, *, width: int = 460, height: int = 200) 
         bars.append(Bar(Month.parse(month), now, tells, x, top, depth, later, later_top, later_depth))
     ticks = [(y(step * count), _tick(step * count)) for count in range(lowest, highest + 1)]
     return Chart(title, width, height, bar_width, y(Decimal(0)), bars, ticks)
-
-
-def _largest(entry: tuple[str, Figure, Figure | None]) -> Decimal:
-    _, now, later = entry
-    return max(now.value, later.value if later else now.value)
 
 
 def _tick(value: Decimal) -> str:

@@ -113,7 +113,7 @@ class Page:
         if self.last:
             heads += [f"{self.last} before tax", f"{self.last} invoiced"]
         sources = [self._forecast, *([last] if self.last else []), open_now]
-        return sources, {"heads": [*heads, "open now"], "rows": rows}
+        return sources, {"heads": [*heads, "Open now"], "rows": rows}
 
     def _months(self) -> tuple[list[Question], Any]:
         revenue = Question("revenue", self.first)
