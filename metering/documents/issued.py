@@ -223,11 +223,13 @@ def _credit_note(con: sa.Connection, note: Row) -> Row:
     moved: dict[str, int] = defaultdict(int)
     for entry in rows(con, "entries", invoice=note["invoice"], reference=note["correction"]):
         moved[entry["ledger_account"]] += entry["credit_minor"] - entry["debit_minor"]
+    (close,) = rows(con, "closes", month=invoice["month"])
     rates = {line["tax_rate"] for line in rows(con, "invoice_lines", invoice=note["invoice"])}
     return {
         "document": "credit_note",
         "number": note["correction"],
         "issued_at": format_instant(note["made_at"]),
+        "timezone": close["timezone"],
         "currency": currency,
         "issuer": _issuer(con, invoice["month"]),
         "customer": _customers(con, [invoice])[invoice["account_id"]],

@@ -38,7 +38,7 @@ def _hides(character: str) -> bool:
 def shown(document: Row) -> Row:
     """The document with what only people need: every text visible, titles, sentences and days."""
     made: Row = _visible(document)
-    zone = ZoneInfo(document.get("period", {}).get("timezone", "UTC"))
+    zone = ZoneInfo(document["period"]["timezone"] if "period" in document else document["timezone"])
     issued = to_datetime(parse_instant(document["issued_at"]), zone)
     made["date"] = [issued.year, issued.month, issued.day]
     made["facts"] = [["Number", made["number"]], ["Issued", day(document["issued_at"], zone)]]
