@@ -182,6 +182,32 @@ def explain(context: Context, invoice: str | None, line: int | None, snapshot: s
     return NEEDS_PERSON if explained.differences else DONE
 
 
+@command(app, "invoice")
+@click.argument("number", required=False)
+@click.option("--month", metavar="MONTH", help="Instead: every invoice and credit note of a month.")
+@click.option("--format", "format", type=click.Choice(["pdf", "html", "json"]), default="pdf", show_default=True)
+@click.option("--output", metavar="FILE", help="Write to a file; with --month into this folder.")
+@click.option("--as-issued", is_flag=True, help="Without what happened since: never changes.")
+def invoice(
+    context: Context, number: str | None, month: str | None, format: str, output: str | None, as_issued: bool
+) -> int:
+    """An invoice or credit note as people get it. Made again, it is the same until something happens to it."""
+    from metering.documents.issued import document, documents_of_month
+    from metering.documents.write import write_all, write_one
+
+    if (number is None) == (month is None):
+        raise UsageError("Name an invoice or a credit note, or a month with --month.")
+    home = context.open()
+    if month is None:
+        write_one(document(home, number or "", as_issued=as_issued), format, output)
+        return DONE
+    if output is None:
+        raise UsageError("The documents of a month are many files.", remedy="Name a folder with --output.")
+    count = write_all(documents_of_month(home, month_of(month), as_issued=as_issued), format, output)
+    context.say(f"{month}: {count} documents written to {output}")
+    return DONE
+
+
 @command(app, "status")
 def status(context: Context) -> int:
     """What is closed, what is open, and what needs a person."""
@@ -315,6 +341,20 @@ def schema(context: Context, name: str | None) -> int:
 @app.group("export")
 def export() -> None:
     """The books and reports in other tools' formats."""
+
+
+@command(export, "dashboard")
+@click.option("--output", metavar="FILE", help="Write to a file.")
+def export_dashboard(context: Context, output: str | None) -> int:
+    """One HTML page that needs no network: usage, revenue, what is open, cards, idle snapshots, health."""
+    from metering.dashboard.page import dashboard
+
+    text = dashboard(context.open())
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
+    return DONE
 
 
 @command(export, "beancount")

@@ -23,7 +23,7 @@ from metering.schema import tables
 from metering.sql import sql
 
 BUSY_SECONDS = 60
-VERSION = 2
+VERSION = 3
 """The version of the ledger's schema, kept in the database itself (`PRAGMA user_version`)."""
 
 

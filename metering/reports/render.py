@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -17,6 +17,9 @@ from metering.errors import UsageError
 from metering.reports import exact
 from metering.reports.catalog import Report
 from metering.reports.exact import typed as typed
+
+if TYPE_CHECKING:
+    from metering.home import Home
 
 FORMATS = ("table", "csv", "json", "parquet", "xlsx")
 ROWS_AT_ONCE = 65_536
@@ -82,6 +85,14 @@ def write(answer: Answer, format: str, output: str | None) -> None:
     else:
         with _writing(output), Path(output).open("w", encoding="utf-8", newline="") as file:
             _TEXTS[format](answer.report, answer.printed(), file)
+
+
+def write_rows(home: Home, report: Report, rows: pa.Table, format: str, output: str | None) -> None:
+    """Print rows that a command made itself, or write them to a file."""
+    from metering.reports.ask import state_of
+
+    about = state_of(home) if format == "xlsx" else {}
+    write(Asked(report, rows, home.config.billing.gigabyte_bytes, about), format, output)
 
 
 class _writing:  # noqa: N801  reads as a sentence
