@@ -269,8 +269,6 @@ def _say_goodbye(console: Console, path: Path) -> None:
         "report invoices --month 2026-05",
         "usage --by snapshot --account acc-aurora --month 2026-04",
         "report invoice-lines --account acc-nimbus",
-        "report forecast --month 2026-06 --now 2026-06-04T02:00:00Z",
-        "sql \"SELECT status, count(*) AS invoices FROM invoices GROUP BY status ORDER BY status\"",
         "nightly --now 2026-06-04T02:00:00Z",
     ):
         console.print(f"  metering {command}", soft_wrap=True, markup=False)
