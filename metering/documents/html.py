@@ -31,7 +31,7 @@ def parts(text: str, places: int = 0) -> Parts:
 
 
 def environment() -> Environment:
-    """Jinja with escaping always on; UsageError where it is not installed."""
+    """Jinja with escaping always on."""
     import jinja2
 
     return jinja2.Environment(
