@@ -134,30 +134,31 @@ def _look(text: bytes) -> tuple[Page, Bools]:
     # Quotation marks, control characters, spaces and exclamation marks: few bytes, found in one walk.
     marks = np.flatnonzero(chars < ord("#"))
     kinds = chars[marks]
+    others = (kinds != ord('"')) & (kinds != ord("\n"))
+    controls = marks[:0]
+    if others.any():
+        controls = marks[others & (kinds < ord(" "))]
+        marks, kinds = marks[~others], kinds[~others]
     feeds = np.flatnonzero(kinds == ord("\n"))
     ends = marks[feeds]
     starts = np.concatenate([np.zeros(1, np.int64), ends + 1])
+    first = np.concatenate([np.zeros(1, np.int64), feeds + 1])
     if starts[-1] == len(text):
-        starts = starts[:-1]
+        starts, first = starts[:-1], first[:-1]
     else:
-        ends = np.append(ends, len(text))
-    quotes = marks[kinds == ord('"')]
-    first = np.searchsorted(quotes, starts)
-    count = np.diff(first, append=len(quotes))
+        ends, feeds = np.append(ends, len(text)), np.append(feeds, len(marks))
     usual = np.ones(len(starts), np.bool_)
-    returns = chars[np.maximum(ends - 1, 0)] == ord("\r")
-    returns &= ends > starts
-    unusual = marks[(kinds < ord(" ")) & (kinds != ord("\n"))]
-    if returns.any():
+    if len(controls):
+        returns = (ends > starts) & (chars[np.maximum(ends - 1, 0)] == ord("\r"))
         ends = ends - returns
-        unusual = np.setdiff1d(unusual, ends[returns])
-    usual[np.searchsorted(starts, unusual, "right") - 1] = False
+        controls = np.setdiff1d(controls, ends[returns])
+    usual[np.searchsorted(starts, controls, "right") - 1] = False
     for byte in (b"\\", b"\x7f", b"\xc2"):
         if byte in text:
             usual[np.searchsorted(starts, np.flatnonzero(chars == byte[0]), "right") - 1] = False
     usual[_not_utf8(text, starts)] = False
     usual[ends - starts > MAX_LINE] = False
-    return Page(text, starts, ends, quotes, first, count), usual
+    return Page(text, starts, ends, marks, first, feeds - first), usual
 
 
 def _not_utf8(text: bytes, starts: Ints) -> list[int]:

@@ -15,6 +15,8 @@ _BYTES_PER_LINE = 150
 _PLACES_PER_LINE = 64
 _FEWEST, _MOST = 16, 31
 """Places of the filter as powers of two: from 8 KiB to 256 MiB."""
+_FACTORS = tuple(map(np.uint64, (1, 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93)))
+"""A key is marked at as many places: a new one finds them all marked about once in 10,000 times."""
 
 
 class Seen:
@@ -31,11 +33,14 @@ class Seen:
     def meet(self, keys: Keys, order: Any) -> Bools:
         """Whether each key may have been met before, in the lake, in this run, or earlier in this order."""
         met = self._in_lake(keys)
-        places = (keys >> np.uint64(64 - self._power)).astype(np.int64)
-        bits = np.left_shift(np.uint8(1), (places & 7).astype(np.uint8))
-        places >>= 3
-        met |= (self._places[places] & bits) != 0
-        np.bitwise_or.at(self._places, places, bits)
+        marked = np.ones(len(keys), np.bool_)
+        for factor in _FACTORS:
+            places = ((keys * factor) >> np.uint64(64 - self._power)).astype(np.int64)
+            bits = np.left_shift(np.uint8(1), (places & 7).astype(np.uint8))
+            places >>= 3
+            marked &= (self._places[places] & bits) != 0
+            np.bitwise_or.at(self._places, places, bits)
+        met |= marked
         ranked = np.sort(keys)
         if np.any(ranked[1:] == ranked[:-1]):
             by_order = np.argsort(order, kind="stable")

@@ -98,10 +98,10 @@ def _tokens(line: bytes) -> Iterator[tuple[re.Match[bytes], tuple[str, ...] | No
 
 
 class Page:
-    """A text of whole lines with the places of its quotation marks.
+    """A text of whole lines with the places of its quotation marks (and of line feeds, which no line holds).
 
-    `ends` are the lines' ends without line feeds; `first` counts the quotation marks before each line, and `count`
-    those in it.
+    `ends` are the lines' ends without line feeds; `first` says which mark is a line's first, and `count` how many
+    quotation marks it has.
     """
 
     def __init__(self, text: bytes, starts: Ints, ends: Ints, quotes: Ints, first: Ints, count: Ints) -> None:
@@ -120,10 +120,13 @@ class Page:
 
     def holds(self, places: Ints, text: bytes) -> Bools:
         """Whether the text stands at each place."""
-        if len(text) > len(self.text):
+        last = len(self.text) - len(text)
+        if last < 0 or not len(places):
             return np.zeros(len(places), np.bool_)
-        fits = (places >= 0) & (places <= len(self.text) - len(text))
-        return np.asarray(fits & (self.at(places, len(text)) == np.void(text)))
+        found = np.asarray(self.at(places, len(text)) == np.void(text))
+        if places.min() < 0 or places.max() > last:
+            found &= (places >= 0) & (places <= last)
+        return found
 
 
 def read(page: Page, shape: Shape, rows: Ints) -> tuple[Ints, dict[str, pa.Array]]:
