@@ -13,6 +13,8 @@ def month(watch: Stopwatch, peer: str, question: dict[str, Any]) -> dict[str, An
     """The answer's rows and hash."""
     module = import_module(f".peers.{peer}", __package__)
     asked = Question(**question)
+    if hasattr(module, "prepare"):
+        module.prepare(asked)
     with watch():
         rows = module.month(asked)
     return {"rows": len(rows), "hash": hash_of(rows)}

@@ -232,7 +232,7 @@ class History:
         # One in four comes at the same instant, with another size.
         again_at = np.where(rare < 150, ready_at, late)
         resized = (below(self.draw("resized", snapshot), 50) == 0) & ~fails
-        retracts = (rare >= 300) & (rare < 310) & ~lasting & ~fails
+        retracts = (rare >= 300) & (rare < 350) & ~lasting & ~fails
         slot = np.where(resized, RESIZE_SLOT, np.where(ends & (self.alive is None), END_SLOT, READY_SLOT))
 
         def at(kind: int, slot: int, time: Ints, where: NDArray[np.bool_]) -> Events:

@@ -1,4 +1,4 @@
-"""Writing a history: into a lake as ingest would have left it, or as JSON Lines for ingest to read."""
+"""Writing a history into a lake, as ingest would have left it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metering.events.keys import subject_keys
 from metering.lake import Batch, Lake, connect
-from metering.lake.store import PARQUET
+from metering.lake.store import File
 from metering.schema import arrow_schema
 
 from .draws import Ints, below, words
@@ -20,6 +21,8 @@ from .history import READY, REGIONS, RETRACTED, TYPES, VM_DELETED, Events, Histo
 
 BUCKETS = 36
 """Parts into which a history is split on its way to the lake, so that it never has to fit into memory."""
+
+ROW_GROUP = 122_880
 
 _HEX = np.array([f"{byte:02x}".encode() for byte in range(256)], "S2")
 
@@ -53,15 +56,16 @@ def add_batch(lake: Lake, history: History, events: Events) -> None:
     lake.commit(Batch(batch=batch, ingested_at=ingested_at, events=_write(lake, batch, table)))
 
 
-def _write(lake: Lake, batch: int, table: pa.Table) -> Any:
+def _write(lake: Lake, batch: int, table: pa.Table) -> File:
     """The one place that knows how ingest writes its files."""
     with connect() as con:
         con.execute("SET preserve_insertion_order = true")
-        settings: dict[str, Any] = PARQUET
         relation = con.from_arrow(table)
-        return lake.write(
-            f"events/{batch:08}.parquet", lambda part: relation.write_parquet(str(part), **settings), len(table)
-        )
+
+        def copy(part: Path) -> None:
+            relation.write_parquet(str(part), compression="zstd", row_group_size=ROW_GROUP)
+
+        return lake.write(f"events/{batch:08}.parquet", copy, len(table))
 
 
 def _batch_of(time: Ints, history: History, batches: int) -> Ints:
@@ -149,7 +153,7 @@ def _event_ids(name: Ints) -> pa.Array:
 
 
 def _texts(prefix: bytes, *numbers: NDArray[np.uint64]) -> pa.Array:
-    """Texts of one width: a prefix and numbers in hexadecimal."""
+    """Texts of one width: a prefix and numbers in hexadecimal; made as bytes, a hundred times faster than by str."""
     n = len(numbers[0])
     width = len(prefix) + 16 * len(numbers)
     letters = np.empty((n, width), np.uint8)
@@ -167,12 +171,8 @@ def _numbered(prefix: str, numbers: Ints) -> pa.Array:
 
 
 def _where(condition: NDArray[np.bool_], texts: pa.Array) -> pa.Array:
-    import pyarrow.compute as pc
-
     return pc.if_else(pa.array(condition), texts, pa.scalar(None, texts.type))
 
 
 def _either(condition: NDArray[np.bool_], yes: pa.Array, no: pa.Array) -> pa.Array:
-    import pyarrow.compute as pc
-
     return pc.if_else(pa.array(condition), yes, no)

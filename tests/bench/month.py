@@ -21,6 +21,7 @@ from .lakes import BUCKETS, make_lake
 from .question import Question
 
 PEERS = ("scan", "ours", "by_hand", "polars", "datafusion", "chdb", "pandas")
+"""Who is asked unless `--peers` says otherwise; `state` is this project from its maintained state."""
 EMPTY = 0
 """Rows of the bare scan, which answers nothing."""
 
@@ -97,7 +98,7 @@ def main() -> int:
     """Make, warm up, compare."""
     options = parser(__doc__.split("\n")[0])
     options.add_argument("--month", help="such as 2025-12, the default: the last of the history")
-    options.add_argument("--peers", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
+    options.add_argument("--peers", default=",".join(PEERS), help=f"some of {','.join(PEERS)},state")
     given = options.parse_args()
     history = History(given.events, given.seed, alive=given.alive)
     rows = lake_of(given.lake, history, given.batches)

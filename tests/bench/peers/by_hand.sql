@@ -1,7 +1,8 @@
 -- One account × SKU × region of the month from $start to $end.
 -- Snapshots that ended before the month are dropped first; every other rule looks at those that are left.
+-- Without NOT MATERIALIZED all events would be kept in memory, texts and all, because they are asked for six times.
 -- BETWEEN on types is evaluated by the scan itself, IN is not; no other type lies between the two.
-WITH e AS (
+WITH e AS NOT MATERIALIZED (
     SELECT *, subject_high AS h, subject_low AS l
     FROM read_parquet($files)
 ),
