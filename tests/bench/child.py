@@ -70,8 +70,8 @@ def main(module: str, function: str, arguments: str) -> None:
     """Import, then measure, then tell."""
     try:
         loaded = import_module(f".{module}", __package__)
-    except ModuleNotFoundError as error:
-        print(error.name, file=sys.stderr)
+    except ImportError as error:
+        print(error, file=sys.stderr)
         sys.exit(MISSING)
     watch = Stopwatch()
     answer = getattr(loaded, function)(watch, **json.loads(arguments))

@@ -18,7 +18,7 @@ from typing import Any
 from metering.lake import Lake
 from metering.values import MICROS_PER_DAY
 
-from .child import Failed, Measured, Stopwatch, run
+from .child import Failed, Measured, run
 from .history import History
 from .lakes import BUCKETS, add_batch
 from .month import count, lake_of
@@ -27,26 +27,18 @@ WORK = "work"
 """Folder beside the lakes for the copy that a night is tried on."""
 
 
-def advance(watch: Stopwatch, lake: str, now: int, memory_limit: str | None) -> None:
-    """Bring the state of a lake up to its last batch."""
-    from metering import state
-
-    with watch():
-        state.advance(Lake(Path(lake)), now, memory_limit)
-
-
 def try_night(root: Path, history: History, given: argparse.Namespace) -> list[tuple[str, Measured]]:
     """What the state costs from scratch, and what the night after the history costs."""
     lake_of(root, history, given.batches)
     work = root.parent / WORK
     shutil.rmtree(work, ignore_errors=True)
-    # The files never change and the manifest is swapped, so that links do for a copy.
-    shutil.copytree(root, work, copy_function=os.link)
+    # The files never change and the manifest is swapped, so that links do for a copy; a state is made anew.
+    shutil.copytree(root, work, copy_function=os.link, ignore=shutil.ignore_patterns("state"))
     settings: dict[str, Any] = {"lake": str(work.resolve()), "memory_limit": given.memory_limit}
     try:
-        built = run("night", "advance", given.threads, now=history.end, **settings)
+        built = run("peers.state", "advance", given.threads, now=history.end, **settings)
         add_batch(Lake(work), history, history.night(given.new))
-        night = run("night", "advance", given.threads, now=history.end + MICROS_PER_DAY, **settings)
+        night = run("peers.state", "advance", given.threads, now=history.end + MICROS_PER_DAY, **settings)
     finally:
         shutil.rmtree(work)
     return [("from scratch", built), ("the night", night)]
