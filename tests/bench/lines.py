@@ -1,6 +1,6 @@
 """A history as JSON Lines for ingest to read, a file for each piece, with redeliveries.
 
-python -m tests.bench.lines /tmp/inbox --events 1m
+python -m tests.bench.lines inbox --events 1m
 """
 
 from __future__ import annotations

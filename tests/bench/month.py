@@ -1,6 +1,6 @@
 """One month from raw events, from scratch: this project beside other engines, on the same files.
 
-    python -m tests.bench.month /tmp/lake-10m --events 10m
+    python -m tests.bench.month lakes/10m --events 10m
 
 makes the lake if it is not there yet. Exit code 3 if an engine's answer differs.
 """

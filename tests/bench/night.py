@@ -1,6 +1,6 @@
 """A night's work on top of a short and of a long history: the same new events, the same snapshots alive.
 
-    python -m tests.bench.night /tmp/lakes --events 10m,100m --alive 200k --new 50k
+    python -m tests.bench.night lakes --events 10m,100m --alive 200k --new 50k
 
 makes one lake a length, brings its state up to the end, then takes the new batch in and brings the state up again.
 The night is measured; what it costs should not depend on the length.
