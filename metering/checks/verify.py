@@ -123,8 +123,8 @@ def _ledger_copy(home: Home) -> list[str]:
     try:
         home.check_book()
     except NeedsPerson as error:
-        found.append(error.message)
-    return found
+        return [*found, error.message]
+    return found or archive.lacking(home.book, home.lake.root)
 
 
 def _card_refunds(path: Path) -> pa.Table:

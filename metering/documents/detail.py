@@ -16,8 +16,9 @@ from metering.close.drafting import open_meter, periods_of, prices_in_force
 from metering.close.files import path_of, recompute_allocations
 from metering.close.inputs import Inputs
 from metering.home import Home
-from metering.lake import define
+from metering.lake import compose
 from metering.schema import arrow_schema
+from metering.sql import sql
 from metering.usage import meter
 from metering.values import (
     MICROS_PER_HOUR,
@@ -138,8 +139,8 @@ def _metered(
         if price is not None:
             place = _place(row["month"], row["sku"], row["region"], format_price(price), row)
             _add(found[place], Stretch(row["used_from"], row["used_until"], row["size_bytes"]))
-    define(duck, "documents", "snapshot_names")
-    return found, dict(duck.view("snapshot_names").fetchall())
+    names = compose(duck, sql("documents", "snapshot_names"), "usage")
+    return found, dict(duck.execute(names).fetchall())
 
 
 def _add(stretches: list[Stretch], part: Stretch) -> None:

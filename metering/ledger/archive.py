@@ -32,6 +32,7 @@ from metering.schema import table as schema
 FOLDER = "ledger"
 VERSION = 1
 _SUFFIX = ".jsonl.zst"
+_DIGITS = 16
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,14 +157,14 @@ def _rows(con: sa.Connection, told: Mapping[str, int], moving: Mapping[str, list
 def _write(folder: Path, header: Header, rows: Iterator[list[Any]]) -> Path:
     import pyarrow as pa
 
-    target = _path(folder, header.number)
-    part = target.with_name(f".{target.name}.part")
+    part = folder / f".{header.number:06}{_SUFFIX}.part"
     with pa.CompressedOutputStream(str(part), "zstd") as file:
         file.write(msgspec.json.encode(header) + b"\n")
         for row in rows:
             file.write(msgspec.json.encode(row) + b"\n")
     with part.open("rb") as written:
         os.fsync(written.fileno())
+    target = folder / f"{header.number:06}-{_sha256(part)[:_DIGITS]}{_SUFFIX}"
     part.replace(target)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -194,11 +195,13 @@ def newest(folder: Path) -> Header | None:
 
 
 def _numbers(folder: Path) -> list[int]:
-    return sorted(int(path.name.removesuffix(_SUFFIX)) for path in folder.glob(f"[0-9]*{_SUFFIX}"))
+    return sorted(int(path.name.partition("-")[0]) for path in folder.glob(f"[0-9]*-*{_SUFFIX}"))
 
 
 def _path(folder: Path, number: int) -> Path:
-    return folder / f"{number:06}{_SUFFIX}"
+    """Where the file of a number lies; its name holds the beginning of its SHA-256."""
+    plain = folder / f"{number:06}{_SUFFIX}"
+    return min(folder.glob(f"{number:06}-*{_SUFFIX}"), default=plain)
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -239,10 +242,31 @@ def broken(folder: Path) -> list[str]:
         path = _path(folder, number)
         if number != place:
             return [*found, f"{FOLDER}/{_path(folder, place).name} is missing"]
-        if _header(path).previous != previous:
-            found.append(f"{FOLDER}/{_path(folder, number - 1).name} was changed")
-        previous = _sha256(path)
+        digest = _sha256(path)
+        if path.name.removesuffix(_SUFFIX) != f"{number:06}-{digest[:_DIGITS]}":
+            found.append(f"{FOLDER}/{path.name} was changed")
+        elif _header(path).previous != previous:
+            found.append(f"{FOLDER}/{path.name} does not follow the file before it")
+        previous = digest
     return found
+
+
+def lacking(book: Book, lake: Path) -> list[str]:
+    """Runs that have ended and posted something that no file tells of."""
+    last = newest(lake / FOLDER)
+    runs, posted = metadata().tables["runs"], metadata().tables["transactions"]
+    query = (
+        sa.select(sa.func.min(runs.c.run))
+        .join(posted, posted.c.run == runs.c.run)
+        .where(runs.c.ended_at.is_not(None), posted.c[counter("transactions")] > _told(last, "transactions"))
+    )
+    with book.read() as con:
+        run = con.scalar(query)
+    return [] if run is None else [f"{FOLDER}/ does not tell what run {run} posted; the next run writes it"]
+
+
+def _told(last: Header | None, name: str) -> int:
+    return last.through.get(name, 0) if last else 0
 
 
 # Comparing

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 HELD = "ledger/held.json"
 """Below the lake: intents of invoices that the ledger does not have again yet."""
-ASKED = "ledger/asked.json"
+ASKED = "state/asked.json"
 """Below the lake: when the gateway was last asked and had nothing that the ledger did not know."""
 MARGIN = MICROS_PER_DAY // 24
 """How far the gateway's clock may be from ours."""

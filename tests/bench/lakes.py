@@ -142,7 +142,7 @@ def rows(history: History, events: Events, batch: int = 1, ingested_at: int = 0)
         "size_bytes": pa.array(events.size_bytes, mask=~(events.size_bytes > 0)),
         "retracted_source": _where(retracted, source),
         "retracted_id": _where(retracted, _event_ids(events.retracts)),
-        "raw": pa.array(["{}"] * n),
+        "seq": pa.array(np.arange(1, n + 1)),
     }
     schema = arrow_schema("events")
     return pa.Table.from_arrays([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)
