@@ -12,7 +12,7 @@ import msgspec
 from metering.accounts.imports import current_accounts
 from metering.close.price_guard import check_prices
 from metering.close.unbilled import billed_months, unbillable
-from metering.corrections.card_refunds import finish_card_refunds
+from metering.corrections.card_refunds import card_sentences
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.home import Home, Run
@@ -94,7 +94,7 @@ def _anomalies(home: Home, run: Run, say: Say) -> int:
 def _collect(home: Home, run: Run, say: Say) -> int:
     check_gateway(home, run)
     outcome = collect(home, run)
-    for sentence in (*outcome.sentences(), *finish_card_refunds(home, run)):
+    for sentence in card_sentences(home, run, outcome):
         run.say(sentence)
         say(f"cards: {sentence}")
     return outcome.exit_code

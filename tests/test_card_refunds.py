@@ -8,9 +8,13 @@ import pytest
 from homes import Home
 
 from metering.checks.verify import verify
+from metering.corrections.card_refunds import card_sentences
 from metering.errors import NeedsPerson
 from metering.home import Home as Door
+from metering.home import Run
+from metering.payments.collect import Outcome
 from metering.payments.gateway import NoAnswer
+from metering.payments.record import Event
 from metering.payments.sandbox import Sandbox
 
 STORY = """
@@ -78,3 +82,20 @@ def test_a_changed_record_is_seen(paid: Home) -> None:
         assert problems(paid), changed
     path.write_text(line, "utf-8")
     assert problems(paid) == []
+
+
+def test_what_the_cards_did_is_told_although_a_refund_hangs(paid: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refund ends the run with its own word; the charges before it are not kept back."""
+
+    def silent(*_: object) -> object:
+        raise NoAnswer("connection_cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sandbox, "refund", silent)
+        paid.run("refund", PAYMENT, "--amount", "4.00", "--to-card", exit_code=NeedsPerson.exit_code)
+        outcome = Outcome()
+        outcome.add(Event("succeeded", "INV-2026-05-000001", "USD", 1000, new=True))
+        told = card_sentences(Door(paid.path), Run(0, 0), outcome)
+        assert next(told) == "succeeded: 1 (10.00 USD)"
+        with pytest.raises(NeedsPerson, match="did not say"):
+            next(told)

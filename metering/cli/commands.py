@@ -109,7 +109,7 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
 @command(app, "collect")
 def collect(context: Context) -> int:
     """Read back payments that are not final, apply balance, and try what is due."""
-    from metering.corrections.card_refunds import finish_card_refunds
+    from metering.corrections.card_refunds import card_sentences
     from metering.payments.adopt import check_gateway
     from metering.payments.collect import collect as run_collect
 
@@ -117,7 +117,7 @@ def collect(context: Context) -> int:
     with home.run("collect") as run:
         check_gateway(home, run)
         outcome = run_collect(home, run)
-        for sentence in (*outcome.sentences(), *finish_card_refunds(home, run)):
+        for sentence in card_sentences(home, run, outcome):
             run.say(sentence)
             context.say(sentence)
         for event in outcome.notable:

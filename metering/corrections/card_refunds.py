@@ -5,13 +5,23 @@ A refund whose answer was lost is found again by its name in the gateway's list,
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from metering.corrections.money import end_card_refund, pending_card_refunds, refuse_card_refund
 from metering.errors import NeedsPerson
 from metering.home import Home, Run
 from metering.ledger.book import rows
 from metering.payments.gateway import CardRefund, Gateway, NoAnswer, Refused, open_gateway
+
+if TYPE_CHECKING:
+    from metering.payments.collect import Outcome
+
+
+def card_sentences(home: Home, run: Run, outcome: Outcome) -> Iterator[str]:
+    """What became of the charges, told before the refunds to cards are gone on with, which may end the run."""
+    yield from outcome.sentences()
+    yield from finish_card_refunds(home, run)
 
 
 def finish_card_refunds(home: Home, run: Run) -> list[str]:
