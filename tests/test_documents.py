@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from homes import ACCOUNTS, Home
 
+pytestmark = pytest.mark.xdist_group("documents")  # its home is made once
+
 PRICES = ("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.volume,,USD,0.0005,2026-01-01,")
 MAY = """
 2026-05-01 ready a1 acc=acc-1 gb=100 prj=web

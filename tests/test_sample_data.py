@@ -18,6 +18,8 @@ from metering.reports.catalog import reports
 from metering.reports.render import rows_of
 from metering.values import Month
 
+pytestmark = pytest.mark.xdist_group("sample_data")  # its home is made once
+
 SAMPLE = Path(__file__).parent.parent / "sample_data"
 
 
