@@ -19,6 +19,7 @@ from metering.close.inputs import stored_inputs
 from metering.errors import MeteringError, NeedsPerson
 from metering.home import Home
 from metering.lake import connect, define
+from metering.lake.compaction import unlike
 from metering.lake.store import sha256_of
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
@@ -33,7 +34,6 @@ from metering.values import InvalidValue, parse_money
 
 _NOT_CHECKS = {"booked", "pending"}
 _BATCH = ("batch", "ingested_at")
-_MANIFEST_VERSION = 1
 
 
 def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
@@ -142,22 +142,18 @@ def _event_files(home: Home) -> list[str]:
     """Every file that the manifest names is there, unchanged, and has its rows."""
     found = []
     manifest = home.lake.manifest()
-    if manifest.version != _MANIFEST_VERSION:
-        found.append(f"the manifest has version {manifest.version}")
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")
-        for file in (batch.events, batch.quarantine):
-            if file is None:
-                continue
-            path = home.lake.root / file.path
-            if not path.exists():
-                found.append(f"{file.path} is missing")
-            elif sha256_of(path) != file.sha256:
-                found.append(f"{file.path} was changed")
-            elif pq.read_metadata(path).num_rows != file.rows:
-                found.append(f"{file.path} has {pq.read_metadata(path).num_rows} rows instead of {file.rows}")
-    return found
+    for file in manifest.files:
+        path = home.lake.root / file.path
+        if not path.exists():
+            found.append(f"{file.path} is missing")
+        elif sha256_of(path) != file.sha256:
+            found.append(f"{file.path} was changed")
+        elif pq.read_metadata(path).num_rows != file.rows:
+            found.append(f"{file.path} has {pq.read_metadata(path).num_rows} rows instead of {file.rows}")
+    return found or [problem for part in manifest.merged for problem in unlike(home.lake, manifest, part)]
 
 
 def _close_files(home: Home) -> list[str]:

@@ -200,7 +200,7 @@ class _Lean(MetaPathFinder):
 def main() -> None:
     """The `metering` command."""
     sys.meta_path.insert(0, _Lean())
-    from metering.cli import commands, decisions, safety  # noqa: F401  registers the commands
+    from metering.cli import commands, decisions, operations, safety  # noqa: F401  registers the commands
 
     try:
         app(prog_name="metering")

@@ -12,11 +12,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.errors import MeteringError
+from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.schema import arrow_schema
 
 MANIFEST = "manifest.json"
+VERSION = 2
+"""The version of the manifest that this engine writes once files are merged; it reads every one up to this."""
 PARQUET = {"compression": "zstd", "row_group_size": 122_880}
 
 
@@ -38,16 +40,39 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
 
 
+class Merged(msgspec.Struct, frozen=True, kw_only=True):
+    """The files that hold the rows of consecutive batches; each batch keeps the hash of the file that it came in."""
+
+    first: int
+    last: int
+    events: File | None = None
+    quarantine: File | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What counts: every committed batch, in order."""
+    """What counts: every committed batch, in order, and where the rows of merged ones are now."""
 
     version: int = 1
     batches: list[Batch] = []
+    merged: list[Merged] = []
 
     @property
     def last_batch(self) -> int:
         """The number of the last batch, 0 before the first."""
         return self.batches[-1].batch if self.batches else 0
+
+    def parts(self, after: int = 0, through: int | None = None) -> list[Batch | Merged]:
+        """What holds the rows of the batches after one and through another; a merged part may hold others' too."""
+        last = self.last_batch if through is None else through
+        merged = [part for part in self.merged if part.first <= last and part.last > after]
+        covered = {number for part in merged for number in range(part.first, part.last + 1)}
+        single = [batch for batch in self.batches if after < batch.batch <= last and batch.batch not in covered]
+        return [*merged, *single]
+
+    @property
+    def files(self) -> list[File]:
+        """Every file that must be there."""
+        return [file for part in self.parts() for file in (part.events, part.quarantine) if file is not None]
 
 
 class Lake:
@@ -60,7 +85,7 @@ class Lake:
         """The manifest as it is now; an empty one before the first commit."""
         path = self.root / MANIFEST
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Manifest)
+            return _readable(path, msgspec.json.decode(path.read_bytes(), type=Manifest))
         except FileNotFoundError:
             if any((self.root / "events").glob("*.parquet")):
                 raise MeteringError(
@@ -104,8 +129,17 @@ class Lake:
                 remedy="Run the command again.",
             )
         failpoint("lake.before_commit")
-        self._swap(Manifest(version=manifest.version, batches=[*manifest.batches, batch]))
+        self._swap(msgspec.structs.replace(manifest, batches=[*manifest.batches, batch]))
         failpoint("lake.after_commit")
+
+    def merge(self, merged: list[Merged]) -> None:
+        """Have these files count for the batches that they cover, in place of what counted for them."""
+        manifest = self.manifest()
+        kept = [old for old in manifest.merged if not any(new.first <= old.first <= new.last for new in merged)]
+        parts = sorted((*kept, *merged), key=lambda part: part.first)
+        failpoint("compact.before_swap")
+        self._swap(msgspec.structs.replace(manifest, version=VERSION, merged=parts))
+        failpoint("compact.after_swap")
 
     def _swap(self, manifest: Manifest) -> None:
         part = self.root / f".{MANIFEST}.part"
@@ -116,14 +150,32 @@ class Lake:
 
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
-        batches = [b for b in self.manifest().batches if through is None or b.batch <= through]
         for name in ("events", "quarantine"):
-            present = [file for batch in batches if (file := getattr(batch, name)) is not None]
-            paths = [str(self.root / file.path) for file in present]
-            if paths:
-                con.read_parquet(paths).create_view(name, replace=True)
-            else:
-                con.from_arrow(arrow_schema(name).empty_table()).create_view(name, replace=True)
+            self._view(con, name, name, 0, through)
+
+    def _view(self, con: duckdb.DuckDBPyConnection, name: str, table: str, after: int, through: int | None) -> None:
+        """Define the rows of a table that the batches after one and through another brought."""
+        manifest = self.manifest()
+        last = manifest.last_batch if through is None else through
+        parts = manifest.parts(after, last)
+        paths = [str(self.root / file.path) for part in parts if (file := getattr(part, table)) is not None]
+        if not paths:
+            con.from_arrow(arrow_schema(table).empty_table()).create_view(name, replace=True)
+            return
+        rows = con.read_parquet(paths)
+        if any(isinstance(part, Merged) and (part.first <= after or part.last > last) for part in parts):
+            rows = rows.filter(f"batch > {after} AND batch <= {last}")
+        rows.create_view(name, replace=True)
+
+
+def _readable(path: Path, manifest: Manifest) -> Manifest:
+    if manifest.version > VERSION:
+        raise UsageError(
+            f"{path} has version {manifest.version}; this engine knows {VERSION}.",
+            unchanged="Nothing was read or written.",
+            remedy="Use the version of metering that wrote it.",
+        )
+    return manifest
 
 
 def sha256_of(path: Path) -> str:
