@@ -1,4 +1,4 @@
-"""`metering nightly`: inbox → usage that cannot be billed and anomalies → collect → reports.
+"""`metering nightly`: inbox → usage that cannot be billed and anomalies → collect → notices.
 
 A failed step does not stop those that do not depend on it; the worst exit code wins.
 """
@@ -20,6 +20,7 @@ from metering.lake import connect
 from metering.payments.adopt import check_gateway
 from metering.payments.collect import collect
 from metering.reports.ask import ask
+from metering.telling.notices import tell
 from metering.usage import meter
 
 Say = Callable[[str], None]
@@ -106,4 +107,5 @@ STEPS: tuple[tuple[str, Callable[[Home, Run, Say], int]], ...] = (
     ("billable", _billable),
     ("anomalies", _anomalies),
     ("collect", _collect),
+    ("notices", tell),
 )

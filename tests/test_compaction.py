@@ -15,6 +15,7 @@ from homes import KILLED, Home
 from metering.lake import Lake, connect
 
 BATCHES = 6
+POINTS = {"compact.before_swap", "compact.after_swap"}
 MERGED = ["events/00000001-00000007.parquet", "quarantine/00000001-00000007.parquet"]
 
 
@@ -97,7 +98,7 @@ def test_what_comes_after_a_merge(copied: Home) -> None:
     assert seen(other) == before
 
 
-@pytest.mark.parametrize("point", ["compact.before_swap", "compact.after_swap"])
+@pytest.mark.parametrize("point", sorted(POINTS))
 def test_killed(copied: Home, point: str) -> None:
     """Before the swap the small files count, after it the merged ones; again and it is as if nothing had been."""
     before = seen(copied)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metering.cli.app import Context, app, command, output_format
-from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, worst
 
 if TYPE_CHECKING:
     from metering.values import Month
@@ -83,6 +83,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
 def close(context: Context, month: str | None, dry_run: bool, approve: str | None) -> int:
     """Close a month: invoices, credit, balance, card. Without MONTH every ended month, in order."""
     from metering.close.run import Options, run_close
+    from metering.telling.notices import tell
 
     home = context.open(charging=not dry_run)
     options = Options(month_option(month), dry_run, approve)
@@ -93,9 +94,9 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
         if result.hash:
             click.echo(result.hash)
         return result.exit_code
-    with home.run(f"close {month or ''}".strip()) as run:
+    with context.job(home, f"close {month or ''}".strip()) as run:
         result = run_close(home, run, options, context.say)
-        run.exit_code = result.exit_code
+        run.exit_code = worst(result.exit_code, tell(home, run, context.say))
     return run.exit_code
 
 
@@ -105,9 +106,10 @@ def collect(context: Context) -> int:
     from metering.corrections.card_refunds import finish_card_refunds
     from metering.payments.adopt import check_gateway
     from metering.payments.collect import collect as run_collect
+    from metering.telling.notices import tell
 
     home = context.open(charging=True)
-    with home.run("collect") as run:
+    with context.job(home, "collect") as run:
         check_gateway(home, run)
         outcome = run_collect(home, run)
         for sentence in (*outcome.sentences(), *finish_card_refunds(home, run)):
@@ -115,7 +117,7 @@ def collect(context: Context) -> int:
             context.say(sentence)
         for event in outcome.notable:
             context.say(f"look at {event.invoice}: {event.kind}{f' ({event.reason})' if event.reason else ''}")
-        run.exit_code = outcome.exit_code
+        run.exit_code = worst(outcome.exit_code, tell(home, run, context.say))
     return run.exit_code
 
 
@@ -125,7 +127,7 @@ def nightly(context: Context) -> int:
     from metering.nightly import run_nightly
 
     home = context.open()
-    with home.run("nightly", needs_book=False) as run:
+    with context.job(home, "nightly", needs_book=False) as run:
         run.exit_code = run_nightly(home, run, context.say)
     return run.exit_code
 

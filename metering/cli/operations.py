@@ -77,3 +77,18 @@ def gc(context: Context, dry_run: bool, hours: int) -> int:
         run.say(sentence)
         context.say(sentence)
     return DONE
+
+
+@command(app, "upgrade")
+@click.option("--backup", metavar="DEST", help="Where the backup goes; left out, into backups/ of the home.")
+def upgrade(context: Context, backup: str | None) -> int:
+    """Bring data of an earlier version of metering to this one; a backup is made first."""
+    from metering.recovery.upgrade import upgrade as run_upgrade
+
+    home = context.open(checked=False)
+    if not run_upgrade(home, context.say, Path(backup) if backup else None):
+        context.say("Everything is of this version.")
+        return DONE
+    with home.run("upgrade") as run:
+        run.say("upgraded")
+    return DONE
