@@ -94,6 +94,27 @@ class Context:
         elif not self.quiet:
             click.echo(sentence, err=True)
 
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[int, int], None] | None]:
+        """Shows on a terminal how many of how many bytes are done; None where nobody looks."""
+        if self.quiet or self.json_logs or not sys.stderr.isatty():
+            yield None
+            return
+        shown = -1
+
+        def show(done: int, total: int) -> None:
+            nonlocal shown
+            percent = min(100, done * 100 // total) if total else 0
+            if percent != shown:
+                shown = percent
+                click.echo(f"\r{percent:3} % of {total / 10**6:.1f} MB", nl=False, err=True)
+
+        try:
+            yield show
+        finally:
+            if shown >= 0:
+                click.echo(f"\r{' ' * 40}\r", nl=False, err=True)
+
     def complain(self, error: MeteringError) -> None:
         """Say what went wrong."""
         if self.json_logs:
@@ -232,7 +253,15 @@ def main() -> None:
     from metering.cli import commands, decisions, operations, safety  # noqa: F401  registers the commands
 
     try:
-        app(prog_name="metering")
+        sys.exit(app.main(prog_name="metering", standalone_mode=False))
+    except click.ClickException as error:
+        if "--json-logs" in sys.argv:
+            Context(json_logs=True).complain(UsageError(error.format_message()))
+        else:
+            error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(FAILED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
