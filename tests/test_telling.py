@@ -166,21 +166,6 @@ def test_a_wrong_option_is_json_too() -> None:
     assert "--no-such-option" in line["message"]
 
 
-def test_progress_on_a_terminal(ready: Home) -> None:
-    """A person sees how far it is, a log or a pipe does not; nothing is coloured, whatever NO_COLOR says."""
-    import pty
-
-    main, terminal = pty.openpty()
-    command = [sys.executable, "-m", "metering", "--home", str(ready.path), "--now", ready.now, "ingest"]
-    done = subprocess.run(command, stderr=terminal, stdout=subprocess.PIPE, timeout=60)
-    os.close(terminal)
-    shown = os.read(main, 4096).decode()
-    os.close(main)
-    assert done.returncode == 3 and "100 % of 0.0 MB" in shown and "\x1b" not in shown
-    again = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "%" not in again.stderr
-
-
 def test_no_secret_is_ever_told(ready: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys in the environment reach no log, no error, no metric, no file of the home."""
     secrets = ["sk_test_TELLNOBODY", "airwallex-TELLNOBODY", "http://127.0.0.1:9/TELLNOBODY"]

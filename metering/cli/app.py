@@ -94,27 +94,6 @@ class Context:
         elif not self.quiet:
             click.echo(sentence, err=True)
 
-    @contextmanager
-    def progress(self) -> Iterator[Callable[[int, int], None] | None]:
-        """Shows on a terminal how many of how many bytes are done; None where nobody looks."""
-        if self.quiet or self.json_logs or not sys.stderr.isatty():
-            yield None
-            return
-        shown = -1
-
-        def show(done: int, total: int) -> None:
-            nonlocal shown
-            percent = min(100, done * 100 // total) if total else 0
-            if percent != shown:
-                shown = percent
-                click.echo(f"\r{percent:3} % of {total / 10**6:.1f} MB", nl=False, err=True)
-
-        try:
-            yield show
-        finally:
-            if shown >= 0:
-                click.echo(f"\r{' ' * 40}\r", nl=False, err=True)
-
     def complain(self, error: MeteringError) -> None:
         """Say what went wrong."""
         if self.json_logs:

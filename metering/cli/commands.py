@@ -59,12 +59,10 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
     home = context.open()
     with home.lock(), home.run(" ".join(("ingest", *sources)), needs_book=False) as run:
         limit = home.config.engine.memory_limit
-        with context.progress() as progress:
-            if sources:
-                named = expand(sources, stdin=sys.stdin)
-                result = read(home.lake, named, home.now, progress=progress, memory_limit=limit)
-            else:
-                result = take_inbox(home.lake, home.inbox, home.now, progress=progress, memory_limit=limit)
+        if sources:
+            result = read(home.lake, expand(sources, stdin=sys.stdin), home.now, memory_limit=limit)
+        else:
+            result = take_inbox(home.lake, home.inbox, home.now, memory_limit=limit)
         run.batch = result.batch
         sentence = (
             f"{'no batch' if result.batch is None else f'batch {result.batch}'}: {result.files} files,"
