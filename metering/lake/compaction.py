@@ -54,7 +54,7 @@ def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[Batch 
     """Runs of neighbours that fit into one file together."""
     group: list[Batch | Merged] = []
     size = 0
-    for part in sorted(manifest.parts(), key=first_of):
+    for part in manifest.parts():
         own = sum((lake.root / file.path).stat().st_size for file in _files(part))
         if size + own > target or own > target // 2:
             yield group
@@ -63,15 +63,6 @@ def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[Batch 
             group.append(part)
             size += own
     yield group
-
-
-def first_of(part: Batch | Merged) -> int:
-    """The first batch of a part."""
-    return part.first if isinstance(part, Merged) else part.batch
-
-
-def _last_of(part: Batch | Merged) -> int:
-    return part.last if isinstance(part, Merged) else part.batch
 
 
 def _files(part: Batch | Merged) -> list[File]:
@@ -88,7 +79,7 @@ def _merge(
                 unchanged="Nothing was merged.",
                 remedy="Run `metering verify`, and put the file back from a backup.",
             )
-    first, last = first_of(group[0]), _last_of(group[-1])
+    first, last = group[0].first, group[-1].last
     merged = Merged(
         first=first,
         last=last,

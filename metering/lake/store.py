@@ -39,6 +39,16 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: File | None = None
     duplicates: int = 0
 
+    @property
+    def first(self) -> int:
+        """A batch is a part of the lake by itself, until it is merged with others."""
+        return self.batch
+
+    @property
+    def last(self) -> int:
+        """The same."""
+        return self.batch
+
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):
     """The files that hold the rows of consecutive batches; each batch keeps the hash of the file that it came in."""
@@ -62,12 +72,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return self.batches[-1].batch if self.batches else 0
 
     def parts(self, after: int = 0, through: int | None = None) -> list[Batch | Merged]:
-        """What holds the rows of the batches after one and through another; a merged part may hold others' too."""
+        """What holds the rows of the batches after one and through another, in order; a merged part may hold others'."""
         last = self.last_batch if through is None else through
         merged = [part for part in self.merged if part.first <= last and part.last > after]
         covered = {number for part in merged for number in range(part.first, part.last + 1)}
         single = [batch for batch in self.batches if after < batch.batch <= last and batch.batch not in covered]
-        return [*merged, *single]
+        return sorted((*merged, *single), key=lambda part: part.first)
 
     @property
     def files(self) -> list[File]:
@@ -163,7 +173,7 @@ class Lake:
             con.from_arrow(arrow_schema(table).empty_table()).create_view(name, replace=True)
             return
         rows = con.read_parquet(paths)
-        if any(isinstance(part, Merged) and (part.first <= after or part.last > last) for part in parts):
+        if any(part.first <= after or part.last > last for part in parts):
             rows = rows.filter(f"batch > {after} AND batch <= {last}")
         rows.create_view(name, replace=True)
 
