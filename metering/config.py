@@ -83,6 +83,10 @@ class AirwallexConfig(_Section, frozen=True):
     api_base: str = "https://api.airwallex.com"
 
 
+class ReportsConfig(_Section, frozen=True):
+    publish: bool = True
+
+
 class Payments(_Section, frozen=True):
     """How the remainder of an invoice is charged."""
 
@@ -110,6 +114,7 @@ class Config(_Section, frozen=True):
     ledger: LedgerConfig = LedgerConfig()
     engine: Engine = Engine()
     close: CloseConfig = CloseConfig()
+    reports: ReportsConfig = ReportsConfig()
     payments: Payments = Payments()
 
 

@@ -16,6 +16,7 @@ from metering.errors import DONE, NEEDS_PERSON, UsageError
 from metering.home import Home
 from metering.reports.ask import Filter, ask
 from metering.reports.catalog import reports
+from metering.reports.publish import publish
 from metering.reports.render import rows_of
 from metering.values import Month, to_datetime
 
@@ -62,6 +63,7 @@ def run_demo(directory: str | None, context: Context) -> int:
     _show_correction(console, home)
     _show_invoices(console, home)
     clean = _show_books(console, home)
+    publish(home)
     _say_goodbye(console, path)
     return DONE if clean else NEEDS_PERSON
 

@@ -18,6 +18,7 @@ FAILPOINTS = {
     "upgrade.before_commit": "the ledger is changed inside its open transaction",
     "notices.before_told": "notices are written under hidden names; the ledger does not know of them",
     "notices.before_shown": "the ledger has told the notices; their files are still hidden",
+    "identities.after_run": "the batch is committed, the index of identities is being brought up to it",
     "inbox.before_move": "the batch is committed, its files still lie in the inbox",
     "inbox.during_move": "some files are moved, some are not",
     "close.before_commit": "everything is posted inside the ledger's open transaction",

@@ -49,7 +49,7 @@ KILLS = (
     *("payment.before_record", "payment.after_record"),
 )
 CANCELS = ("payment.before_cancel", "payment.after_cancel")
-SILENCE = 1.0
+SILENCE = 3.0
 """Seconds after which a runner takes the gateway's silence for no answer."""
 FORGETFUL = 0.2
 """How often the gateway has forgotten its keys before a run that is killed."""

@@ -2,8 +2,8 @@
 
 It knows no idempotency, so every key counts as forgotten. Where it takes less than the real API, the calls are
 adapted here: a customer is made when it is first named, the card is set before the confirm, `off_session` is checked
-and left away, a customer's intents are listed here, and `amount_received` is told as the real one tells it. An intent
-whose card was declined cannot be confirmed again there.
+and left away, a customer's intents are listed here, and `amount_received` is told as the real one tells it. An
+intent whose card was declined cannot be confirmed again there.
 """
 
 from __future__ import annotations

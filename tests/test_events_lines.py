@@ -62,12 +62,19 @@ def exact(raw: bytes) -> Accepted | str:
         return fault.reason
 
 
+def events(checked: Checked) -> list[dict[str, Any]]:
+    """The accepted events of a chunk."""
+    return [row for run in checked.runs for row in run.to_pylist()]
+
+
 def outcome(checked: Checked) -> dict[int, Accepted | str]:
     """What became of each line of a chunk, by number."""
     found: dict[int, Accepted | str] = {row["line"]: row["reason"] for row in checked.faults.to_pylist()}
-    for row in checked.events.to_pylist():
+    for run in checked.runs:
+        kinds, times = run["type"].to_pylist(), run["time"].to_pylist()
+        assert len(set(kinds)) == 1 and times == sorted(times), "a run is of one type and by time"
+    for row in events(checked):
         number = row.pop("line")
-        row.pop("raw")
         assert number not in found
         found[number] = Accepted(**row)
     return found
@@ -76,12 +83,11 @@ def outcome(checked: Checked) -> dict[int, Accepted | str]:
 @pytest.mark.parametrize(("want", "why", "line"), CASES, ids=[f"{want[:14]}-{why}" for want, why, _ in CASES])
 def test_a_line_of_the_table(want: str, why: str, line: bytes) -> None:
     """Each line of the table comes out as it says, and its bytes are kept."""
-    checked = check_lines(line, 7)
-    rows = checked.events.to_pylist() + checked.faults.to_pylist()
-    assert len(rows) == 1 and rows[0]["line"] == 7 and checked.lines == 1
+    checked = check_lines(line)
+    rows = events(checked) + checked.faults.to_pylist()
+    assert len(rows) == 1 and rows[0]["line"] == 0 and checked.lines == 1
     row = rows[0]
-    raw = row["raw"]
-    assert (raw if isinstance(raw, bytes) else raw.encode()) == line
+    assert checked.raw(0) == line == row.get("raw", line)
     word, _, columns = want.partition(" ")
     assert row.get("reason", "accepted") == word
     if "reason" in row:
@@ -98,25 +104,25 @@ def test_the_table_covers_every_reason() -> None:
 def test_one_bad_line_does_not_touch_its_neighbours() -> None:
     """All lines of the table in one chunk come out as each alone does."""
     chunk = b"\n".join(line for _, _, line in CASES)
-    found = outcome(check_lines(chunk, 1))
+    found = outcome(check_lines(chunk))
     assert [found[at] for at in sorted(found)] == [exact(line) for _, _, line in CASES]
 
 
 def test_lines_are_counted_with_the_blank_ones() -> None:
     """Lines count from 1, blank ones too, whatever their line ends; the last needs none."""
     good = json.dumps(GOOD).encode()
-    checked = check_lines(b"\n \t\r\n" + good + b"\r\nnope\r\n\n\n" + good, 1)
-    assert sorted(checked.events["line"].to_pylist()) == [3, 7]
-    assert checked.faults.to_pylist()[0]["line"] == 4
+    checked = check_lines(b"\n \t\r\n" + good + b"\r\nnope\r\n\n\n" + good)
+    assert sorted(row["line"] for row in events(checked)) == [2, 6]
+    assert checked.faults.to_pylist()[0]["line"] == 3
     assert checked.faults.to_pylist()[0]["raw"] == b"nope"
-    assert set(checked.events["raw"].to_pylist()) == {good.decode()}
+    assert {checked.raw(row["line"]) for row in events(checked)} == {good}
     assert checked.lines == 7
 
 
 def test_only_a_line_feed_ends_a_line() -> None:
     """What else looks like a line end in Unicode does not split a text."""
     line = json.dumps({**GOOD, "data": {**GOOD["data"], "name": "a\u2028b"}}, ensure_ascii=False).encode()
-    assert check_lines(line, 1).events["name"].to_pylist() == ["a\u2028b"]
+    assert [row["name"] for row in events(check_lines(line))] == ["a\u2028b"]
 
 
 def test_good_lines_take_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +138,9 @@ def test_good_lines_take_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     for event in usual:
         for separators in ((",", ":"), (", ", ": ")):
-            check_lines(json.dumps(event, separators=separators).encode() + b"\r\n", 1)
+            check_lines(json.dumps(event, separators=separators).encode() + b"\r\n")
     assert reached == []
-    check_lines(json.dumps({**GOOD, "id": "é"}).encode(), 1)
+    check_lines(json.dumps({**GOOD, "id": "é"}).encode())
     assert len(reached) == 1
 
 
@@ -178,9 +184,9 @@ def damaged_lines(draw: st.DrawFn) -> bytes:
 def test_both_ways_agree(damaged: list[bytes], end: bytes) -> None:
     """The short way and the exact way say the same of any line, in any company."""
     chunk = end.join(damaged)
-    found = outcome(check_lines(chunk, 1))
+    found = outcome(check_lines(chunk))
     raws = [raw.removesuffix(b"\r") for raw in chunk.split(b"\n")]
-    expected = {number: exact(raw) for number, raw in enumerate(raws, 1) if raw.strip()}
+    expected = {number: exact(raw) for number, raw in enumerate(raws) if raw.strip()}
     assert found == expected
 
 

@@ -28,7 +28,7 @@ PAYING = (
 )
 TAKING = ("lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move")
 SCENARIOS: dict[str, tuple[str, ...]] = {
-    "ingest": TAKING,
+    "ingest": (*TAKING, "identities.after_run"),
     "close": (
         *TAKING,
         *("close.before_commit", "close.after_commit", "close.during_files", "close.during_files:2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ OF_GET = sorted(set(FAULTS) - WRITES_ONLY - {"hang", "wrong_amount"})
 @pytest.fixture(autouse=True)
 def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_API_KEY", SECRET)
-    monkeypatch.setattr(adapter, "TIMEOUT_SECONDS", (2, 0.25))
 
 
 @pytest.fixture
@@ -258,10 +258,14 @@ def test_what_says_nothing(stripe: Stripe, network: Network, step: str, fault: s
     assert str(silence.value) == code
 
 
-def test_silence_ends_at_the_timeout(stripe: Stripe, network: Network) -> None:
+def test_silence_ends_at_the_timeout(network: Network, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer came, and yet it was carried out."""
+    monkeypatch.setattr(adapter, "TIMEOUT_SECONDS", (5, 0.2))
     network.plan = always("hang", "create")
+    network.hang_seconds = 20
     with pytest.raises(NoAnswer, match="timeout"):
-        stripe.create(ORDER, "c")
+        Stripe(network.url, real_clock=False).create(ORDER, "c")
+    assert len(api.intents) == 1
 
 
 def test_nobody_listens(network: Network) -> None:
@@ -512,6 +516,27 @@ def test_too_small_is_carried(given: Given, api: Api) -> None:
     given.collect()
     assert (given.statuses(), given.case().status) == (["declined:amount_too_small"], "carried")
     assert api.intents == {}
+
+
+def test_cards_are_charged_side_by_side(given: Given, api: Api) -> None:
+    """No confirm is answered before four are under way, each over a connection of its own."""
+    together = threading.Barrier(4, timeout=20)
+
+    call = api.call
+
+    def held(method: str, path: str, params: dict[str, str], key: str | None) -> Any:
+        if step_of(method, path) == "confirm":
+            together.wait()
+        return call(method, path, params, key)
+
+    api.call = held  # type: ignore[method-assign]
+    given.workers = None  # type: ignore[assignment]
+    numbers = range(1, 5)
+    for number in numbers:
+        given.account(f"acc-{number}", customer=f"cus_{number}")
+    names = [given.invoice(number=number, account=f"acc-{number}") for number in numbers]
+    assert given.charge(*names).counts == {"succeeded": 4}
+    assert len(api.captures) == 4
 
 
 def test_steps_are_told_apart() -> None:

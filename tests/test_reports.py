@@ -9,7 +9,7 @@ import json
 import pyarrow as pa
 
 from metering.reports.catalog import Report, ReportColumn
-from metering.reports.render import rows_of, typed, write
+from metering.reports.render import Asked, rows_of, typed, write
 
 REPORT = Report(
     "sample",
@@ -48,7 +48,7 @@ def test_values_print_exactly() -> None:
 
 def printed(format: str, rows: pa.Table, capsys: object) -> str:
     """What a format prints."""
-    write(REPORT, rows, 10**9, format, None)
+    write(Asked(REPORT, rows, 10**9, {}), format, None)
     return capsys.readouterr().out  # type: ignore[attr-defined]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,8 +17,15 @@ from typing import Any
 
 import pytest
 from homes import KILLED, Home
+from payments_fake import FakeGateway
+from payments_given import INVOICE, Given
 
+from metering.home import Home as Engine
+from metering.home import Run
 from metering.ledger.book import Book
+from metering.payments.adopt import check_gateway
+from metering.payments.collect import Outcome, charge_invoices
+from metering.payments.gateway import Intent, NoAnswer, Order
 
 JULY = "2026-07-01T08:00:00Z"
 JUNE_EVENTS = """
@@ -211,7 +219,6 @@ def test_killed_in_a_restore_and_run_again(tmp_path: Path, point: str) -> None:
     home.run("close", exit_code=0 if point == "restore.after_take_over" else 3)
     home.run("restore", backup)
     assert home.state() == whole
-    home.run("verify")
 
 
 # The whole home was put back: only the gateway knows what came after
@@ -244,6 +251,29 @@ def test_a_copied_home_is_noticed_by_the_gateways_list(tmp_path: Path) -> None:
     assert len(home.ledger("closes")) == 1
     home.run("restore")
     assert "Held" in home.last.stderr
+
+
+def test_where_the_list_is_silent_each_intent_is_looked_for_before_it_is_made(tmp_path: Path) -> None:
+    """The ledger does not know that its invoice was paid, and the gateway would not say: still it is paid once."""
+
+    class Silent(FakeGateway):
+        def list(self, since: int) -> Iterator[Intent]:
+            raise NoAnswer("timeout")
+
+    gateway = Silent()
+    home = Given(tmp_path / "home", gateway)
+    home.account()
+    home.invoice()
+    lost = gateway.create(Order(f"{INVOICE}/1", INVOICE, "cus_1", "USD", 1000), "before the ledger was lost")
+    gateway.confirm(lost.ref, "pm_card_visa", "likewise")
+
+    def charge(engine: Engine, run: Run) -> Outcome:
+        check_gateway(engine, run, gateway)
+        return charge_invoices(engine, run, [INVOICE], gateway=gateway, workers=1)
+
+    home.run(charge)
+    assert len(gateway.captures) == 1
+    assert home.captured() == 1000
 
 
 def test_payments_of_known_invoices_are_adopted(tmp_path: Path) -> None:
@@ -324,10 +354,26 @@ def test_another_amount_blocks_the_invoice_and_says_so(tmp_path: Path) -> None:
     assert due == {"INV-2026-06-000001": "18.00", "INV-2026-06-000002": "0.00"}
 
 
+def test_a_lost_disk_with_the_inbox_left(tmp_path: Path) -> None:
+    """Ledger and lake are gone: what came after the backup still lies in inbox/done, and is taken in again."""
+    home = given(tmp_path / "home")
+    (home.path / "ledger.db").unlink()
+    shutil.rmtree(home.path / "lake")
+    home.run("restore", str(story() / "before"))
+    assert "1 files came after the backup: `metering ingest inbox/done`" in home.last.stderr
+    home.run("close", exit_code=3)
+    assert "INV-2026-06-000001 was charged to cus_acc-1, and would now be missing" in home.last.stderr
+    home.accounts(*ACCOUNTS)
+    home.funds("acc-1,topup,4.00,USD,top,")
+    home.run("ingest", str(home.path / "inbox" / "done"))
+    home.run("close")
+    assert money(home) == CAPTURED
+
+
 # Backups
 
 
-@pytest.mark.parametrize("name", ["copy", "copy.tar", "copy.tar.gz", "copy.tar.zst"])
+@pytest.mark.parametrize("name", ["copy", "copy.tar.gz", "copy.tar.zst"])
 def test_a_backup_restores_to_the_same(tmp_path: Path, name: str) -> None:
     home = given(tmp_path / "home")
     before = home.fingerprint()
@@ -385,6 +431,15 @@ def test_the_home_of_another_book_is_left_alone(tmp_path: Path) -> None:
     other.run("restore", str(story() / "before"), exit_code=2)
     assert "another book" in other.last.stderr
     assert other.fingerprint() == before
+
+
+def test_a_home_without_a_ledger_is_backed_up_too(tmp_path: Path, home: Home) -> None:
+    home.run("restore", exit_code=2)
+    home.run("backup", str(tmp_path / "copy"))
+    shutil.rmtree(home.path)
+    home.run("restore", str(tmp_path / "copy"))
+    assert (home.path / "metering.toml").exists()
+    home.run("collect")
 
 
 def test_a_backup_lists_every_file_with_its_hash(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ class _Lean(MetaPathFinder):
 def main() -> None:
     """The `metering` command."""
     sys.meta_path.insert(0, _Lean())
-    from metering.cli import commands, decisions, operations, safety  # noqa: F401  registers the commands
+    from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
 
     try:
         sys.exit(app.main(prog_name="metering", standalone_mode=False))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from metering.values import Month
 
 Command = Callable[..., Any]
+FORMATS = ["table", "csv", "json", "parquet", "xlsx"]
 
 
 def month_option(text: str | None) -> Month | None:
@@ -52,6 +53,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
 
     Exit 3 if lines were quarantined or a file could not be read.
     """
+    from metering.cli.progress import reading
     from metering.events.inbox import take_inbox
     from metering.events.ingest import ingest as read
     from metering.events.sources import expand
@@ -59,10 +61,12 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
     home = context.open()
     with home.lock(), home.run(" ".join(("ingest", *sources)), needs_book=False) as run:
         limit = home.config.engine.memory_limit
-        if sources:
-            result = read(home.lake, expand(sources, stdin=sys.stdin), home.now, memory_limit=limit)
-        else:
-            result = take_inbox(home.lake, home.inbox, home.now, memory_limit=limit)
+        with reading(context) as progress:
+            if sources:
+                files = expand(sources, stdin=sys.stdin)
+                result = read(home.lake, files, home.now, progress=progress, memory_limit=limit)
+            else:
+                result = take_inbox(home.lake, home.inbox, home.now, progress=progress, memory_limit=limit)
         run.batch = result.batch
         sentence = (
             f"{'no batch' if result.batch is None else f'batch {result.batch}'}: {result.files} files,"
@@ -83,6 +87,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
 def close(context: Context, month: str | None, dry_run: bool, approve: str | None) -> int:
     """Close a month: invoices, credit, balance, card. Without MONTH every ended month, in order."""
     from metering.close.run import Options, run_close
+    from metering.reports.publish import publish_reports
     from metering.telling.notices import tell
 
     home = context.open(charging=not dry_run)
@@ -97,6 +102,8 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
     with context.job(home, f"close {month or ''}".strip()) as run:
         result = run_close(home, run, options, context.say)
         run.exit_code = worst(result.exit_code, tell(home, run, context.say))
+        # The books are closed whether or not the reports can be written; the next night writes them.
+        publish_reports(home, run, context.say)
     return run.exit_code
 
 
@@ -125,10 +132,12 @@ def collect(context: Context) -> int:
 def nightly(context: Context) -> int:
     """What cron runs every night: inbox, lifespans, anomalies, collect, reports and metrics."""
     from metering.nightly import run_nightly
+    from metering.reports.publish import publish_reports
 
     home = context.open()
     with context.job(home, "nightly", needs_book=False) as run:
-        run.exit_code = run_nightly(home, run, context.say)
+        code = run_nightly(home, run, context.say)
+        run.exit_code = worst(code, publish_reports(home, run, context.say))
     return run.exit_code
 
 
@@ -175,6 +184,32 @@ def explain(context: Context, invoice: str | None, line: int | None, snapshot: s
     return NEEDS_PERSON if explained.differences else DONE
 
 
+@command(app, "invoice")
+@click.argument("number", required=False)
+@click.option("--month", metavar="MONTH", help="Instead: every invoice and credit note of a month.")
+@click.option("--format", "format", type=click.Choice(["pdf", "html", "json"]), default="pdf", show_default=True)
+@click.option("--output", metavar="FILE", help="Write to a file; with --month into this folder.")
+@click.option("--as-issued", is_flag=True, help="Without what happened since: never changes.")
+def invoice(
+    context: Context, number: str | None, month: str | None, format: str, output: str | None, as_issued: bool
+) -> int:
+    """An invoice or credit note as people get it. Made again, it is the same until something happens to it."""
+    from metering.documents.issued import document, documents_of_month
+    from metering.documents.write import write_all, write_one
+
+    if (number is None) == (month is None):
+        raise UsageError("Name an invoice or a credit note, or a month with --month.")
+    home = context.open()
+    if month is None:
+        write_one(document(home, number or "", as_issued=as_issued), format, output)
+        return DONE
+    if output is None:
+        raise UsageError("The documents of a month are many files.", remedy="Name a folder with --output.")
+    count = write_all(documents_of_month(home, month_of(month), as_issued=as_issued), format, output)
+    context.say(f"{month}: {count} documents written to {output}")
+    return DONE
+
+
 @command(app, "status")
 def status(context: Context) -> int:
     """What is closed, what is open, and what needs a person."""
@@ -201,7 +236,7 @@ def report_options(function: Command) -> Command:
     """The options of every report."""
     for option in (
         click.option("--output", metavar="FILE", help="Write to a file."),
-        click.option("--format", "format", type=click.Choice(["table", "csv", "json", "parquet"])),
+        click.option("--format", "format", type=click.Choice(FORMATS)),
         click.option("--account", metavar="A", help="Only this account."),
         click.option("--to", "last", metavar="MONTH", help="Up to this month."),
         click.option("--from", "first", metavar="MONTH", help="From this month on."),
@@ -234,18 +269,22 @@ def print_report(
     output: str | None = None,
     as_of: int | None = None,
     snapshot: str | None = None,
+    days: int | None = None,
 ) -> int:
     """Print a report in the format asked for."""
-    from metering.reports.ask import Filter, ask
+    from metering.reports.ask import IDLE_DAYS, Filter, ask, state_of
     from metering.reports.catalog import reports
-    from metering.reports.render import write
+    from metering.reports.render import Asked, write
 
     if month and (first or last):
         raise UsageError("--month names one month; --from and --to name several: give one or the other.")
     home = context.open()
-    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot)
-    table = ask(home, name, wanted)
-    write(reports()[name], table, home.config.billing.gigabyte_bytes, output_format(format), output)
+    days = IDLE_DAYS if days is None else days
+    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)
+    format = output_format(format)
+    rows = ask(home, name, wanted)
+    about = {**state_of(home), "filter": wanted.told} if format == "xlsx" else {}
+    write(Asked(reports()[name], rows, home.config.billing.gigabyte_bytes, about), format, output)
     return DONE
 
 
@@ -253,13 +292,10 @@ def print_report(
 @click.argument("name")
 @report_options
 @usage_options
+@click.option("--days", type=click.IntRange(0, 100_000), help="For `idle`: alive for longer than so many days (90).")
 def report(context: Context, name: str, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
-    """Print a report; `metering schema reports` lists them."""
-    if name == "usage":
-        return _usage(context, by, billed, as_of, **options)
-    if by != "account" or billed or as_of is not None:
-        raise UsageError("--by, --billed and --as-of belong to the report `usage`.")
-    return print_report(context, name, **options)
+    """Print a report; `metering schema` lists them."""
+    return _report(context, name, by, billed, as_of, **options)
 
 
 @command(app, "usage")
@@ -267,14 +303,16 @@ def report(context: Context, name: str, by: str, billed: bool, as_of: int | None
 @usage_options
 def usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
     """GB-hours as known now, by account, project, snapshot or day (the report `usage`)."""
-    return _usage(context, by, billed, as_of, **options)
+    return _report(context, "usage", by, billed, as_of, **options)
 
 
-def _usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
-    if billed and by == "day":
-        raise UsageError("--billed cannot go by day: invoices are by month.")
-    name = "usage" if by == "account" else f"usage-by-{by}"
-    return print_report(context, f"billed-{name}" if billed else name, as_of=as_of, **options)
+def _report(
+    context: Context, name: str, by: str, billed: bool, as_of: int | None, days: int | None = None, **options: Any
+) -> int:
+    from metering.reports.ask import report_name
+
+    chosen = report_name(name, by=by, billed=billed, as_of=as_of, days=days)
+    return print_report(context, chosen, as_of=as_of, days=days, **options)
 
 
 @command(app, "schema")
@@ -305,6 +343,20 @@ def schema(context: Context, name: str | None) -> int:
 @app.group("export")
 def export() -> None:
     """The books and reports in other tools' formats."""
+
+
+@command(export, "dashboard")
+@click.option("--output", metavar="FILE", help="Write to a file.")
+def export_dashboard(context: Context, output: str | None) -> int:
+    """One HTML page that needs no network: usage, revenue, what is open, cards, idle snapshots, health."""
+    from metering.dashboard.page import dashboard
+
+    text = dashboard(context.open())
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
+    return DONE
 
 
 @command(export, "beancount")

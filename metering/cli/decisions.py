@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from metering.cli.app import Context, app, command, group
-from metering.cli.commands import month_of, print_report
+from metering.cli.commands import FORMATS, month_of, print_report
 from metering.errors import DONE, MeteringError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @group("quarantine", invoke_without_command=True)
-@click.option("--format", "format", type=click.Choice(["table", "csv", "json"]))
+@click.option("--format", "format", type=click.Choice(FORMATS))
 @click.option("--output", metavar="FILE", help="Write to a file.")
 def quarantine(context: Context, format: str | None, output: str | None) -> int:
     """Bad lines that nobody has put aside yet; they are never lost."""

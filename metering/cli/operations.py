@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from metering.cli.app import Context, app, command, output_format
+from metering.cli.commands import FORMATS
 from metering.errors import DONE, NEEDS_PERSON
 
 
@@ -16,7 +17,7 @@ def _path(context: Context) -> Path:
 
 
 @command(app, "doctor")
-@click.option("--format", "format", type=click.Choice(["table", "csv", "json", "parquet"]))
+@click.option("--format", "format", type=click.Choice(FORMATS))
 @click.option("--output", metavar="FILE", help="Write to a file.")
 def doctor(context: Context, format: str | None, output: str | None) -> int:
     """Look before anything goes wrong. Writes nothing, takes no lock. Exit 3 if something needs a person."""
@@ -24,13 +25,13 @@ def doctor(context: Context, format: str | None, output: str | None) -> int:
 
     from metering.doctor import examine
     from metering.reports.catalog import operations
-    from metering.reports.render import write
+    from metering.reports.render import Asked, write
 
     report = operations()["doctor"]
     found = [(name, *finding) for name, finding in examine(_path(context), context.clock())]
     columns = [pa.array(values, pa.string()) for values in zip(*found, strict=True)]
     table = pa.table(columns, names=[column.name for column in report.columns])
-    write(report, table, 1, output_format(format), output)
+    write(Asked(report, table, 1, {}), output_format(format), output)
     counts = {state: sum(row[1] == state for row in found) for state in ("fail", "warn")}
     if not any(counts.values()):
         context.say(f"{len(found)} findings, all well.")

@@ -33,12 +33,12 @@ def reconcile_gateway(context: Context, since: str | None, format: str | None, o
     """Compare the ledger with the gateway's own list, both ways."""
     from metering.reconcile.gateway import reconcile_gateway as run
     from metering.reports.catalog import reconciliations
-    from metering.reports.render import write
+    from metering.reports.render import write_rows
 
     home = context.open()
     found = run(home, _since(since, home.config.billing.zone))
     report = reconciliations()["gateway"]
-    write(report, found.table(), home.config.billing.gigabyte_bytes, output_format(format), output)
+    write_rows(home, report, found.table(), output_format(format), output)
     foreign = f" ({found.foreign} more name no invoice of ours)" if found.foreign else ""
     context.say(f"{found.intents} intents compared{foreign}: {_count(len(found.differences))}.")
     return NEEDS_PERSON if found.differences else DONE
@@ -51,12 +51,12 @@ def reconcile_inventory(context: Context, file: str, format: str | None, output:
     """Compare the snapshots held for alive with the provider's list: CSV or JSON Lines with snapshot_id."""
     from metering.reconcile.inventory import reconcile_inventory as run
     from metering.reports.catalog import reconciliations
-    from metering.reports.render import write
+    from metering.reports.render import write_rows
 
     home = context.open()
     found = run(home, file)
     report = reconciliations()["inventory"]
-    write(report, found.table(), home.config.billing.gigabyte_bytes, output_format(format), output)
+    write_rows(home, report, found.table(), output_format(format), output)
     told = "".join(f"; {sentence}" for sentence in found.sums())
     context.say(f"{found.here} alive here, {found.there} in the list: {_count(len(found.differences))}{told}.")
     return NEEDS_PERSON if found.differences else DONE

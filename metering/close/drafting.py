@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 import duckdb
+import pyarrow as pa
 import sqlalchemy as sa
 
 from metering.charges.prices import MonthPrices
@@ -85,7 +86,7 @@ def draft(home: Home, con: sa.Connection, inputs: Inputs) -> Drafts:
         inputs.currency_of,
         inputs.gigabyte_bytes,
     )
-    return Drafts(inputs, rated, list(_drafts(inputs, lines)), _hash(inputs, lines))
+    return Drafts(inputs, rated, list(drafts_of(inputs, lines)), _hash(inputs, lines))
 
 
 def rate_all(home: Home, inputs: Inputs) -> Rated:
@@ -99,14 +100,20 @@ def rate_all(home: Home, inputs: Inputs) -> Rated:
 
 def sums(con: duckdb.DuckDBPyConnection) -> Iterator[UsageSum]:
     """The usage in the periods set, as rating takes it."""
-    table = meter.account_usage(con).select(list(UsageSum._fields))
-    for batch in table.to_batches():
+    return usage_sums(meter.account_usage(con))
+
+
+def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
+    """Usage per account × SKU × region × period, as rating takes it."""
+    for batch in usage.select(list(UsageSum._fields)).to_batches():
         for *key, byte_micros in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             month, start, end, account, sku, region = key
             yield UsageSum(month, start, end, account, sku, region, int(byte_micros))
 
 
-def _drafts(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft]:
+def drafts_of(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft]:
+    """Number and tax the lines of each account."""
+    currency_of = inputs.currency_of
     for count, (account, members) in enumerate(lines.items(), 1):
         current = inputs.accounts[account]["tax_rate"]
 
@@ -114,7 +121,7 @@ def _drafts(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft]:
             return current if line.kind == USAGE else inputs.tax_rates.get((line.month, account), current)
 
         tax = add_tax(members, rate_of)
-        yield Draft(f"INV-{inputs.month}-{count:06}", account, inputs.currency_of[account], members, tax)
+        yield Draft(f"INV-{inputs.month}-{count:06}", account, currency_of[account], members, tax)
 
 
 def _hash(inputs: Inputs, lines: Mapping[str, list[Line]]) -> str:

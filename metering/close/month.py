@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import pyarrow as pa
 import sqlalchemy as sa
 
@@ -97,6 +98,7 @@ def _record(home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocation
             for name, account in inputs.accounts.items()
         ),
     )
+    insert(con, "close_issuers", [{"month": month, **msgspec.structs.asdict(home.config.issuer)}])
     _store_prices(home, con, run, drafts)
     made = {**files.ledger_tables(con, month), "allocations": allocations}
     insert(

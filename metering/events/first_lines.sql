@@ -1,4 +1,4 @@
--- one row per identity in this run: the line that brings it first, and how many lines do
-SELECT source, id, min(seq) AS seq, count(*) AS lines
+-- one row per identity among the candidates: the line that brings it first, and how many lines do
+SELECT key, source, id, min(line) AS line, count(*) AS lines
 FROM candidates
-GROUP BY source, id
+GROUP BY key, source, id

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.errors import MeteringError
-from metering.events.keys import subject_keys
-from metering.events.lines import CANDIDATES, FAULTS, Checked, check_lines
-from metering.events.rows import checked_rows
-from metering.events.sources import Source, Unreadable, chunks
+from metering.events.identities import Identities
+from metering.events.lines import CANDIDATES, FAULTS
+from metering.events.merging import Run, by_type_and_time
+from metering.events.reading import KEYS, Part, checked_parts
+from metering.events.scratch import RawLines, Store
+from metering.events.seen import Seen
+from metering.events.sources import Broken, Source
 from metering.lake import Batch, Lake, connect, define
-from metering.lake.store import PARQUET, File
+from metering.lake.store import PARQUET, ROW_GROUP
+from metering.schema import arrow_schema
 
 SCRATCH = ".ingest.part"
 """Folder below the lake for what a run holds before its commit; a killed run's is swept by the next."""
 
-Progress = Callable[[int, int], None]
-"""Told the bytes done and the bytes in all (0 if unknown) of the files."""
+Progress = Callable[[int, int, int], None]
+"""Told the bytes done, the bytes in all (0 if unknown) and the lines read."""
 
-_SEQ_PER_FILE = 2**40
-_KEYS = pa.schema([("subject_high", pa.int64()), ("subject_low", pa.int64())])
-_FEW_VALUES = ["source", "type", "account_id", "project_id", "region", "resource_type"]
-"""Columns worth a dictionary in the scratch files; on the others it costs time and saves nothing."""
+_FRESH = pa.schema([*CANDIDATES, *KEYS, pa.field("seq", pa.int64())])
+_SUSPECTS = pa.schema([*CANDIDATES, *KEYS, pa.field("raw", pa.binary())])
+_FEW_VALUES = ["batch", "ingested_at", "source", "type", "account_id", "project_id", "region", "resource_type"]
+"""Columns worth a dictionary; on the others it costs time and saves nothing."""
 
 
 @dataclass
@@ -74,11 +82,19 @@ def ingest(
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         scratch.mkdir(parents=True)
-        files = _read_all(sources, scratch, result, progress)
+        index = Identities(lake)
+        index.catch_up()
+        held = _Held(scratch, lake, sources)
+        try:
+            held.read(result, progress)
+        finally:
+            held.close()
         with connect(memory_limit, scratch / "spill") as con:
-            _define(con, lake, scratch, files, now)
-            _write(con, lake, now, result)
-    except (OSError, duckdb.Error) as error:
+            _settle(con, lake, held, now, result)
+            _write(con, lake, held, now, result)
+        if result.batch:
+            index.catch_up()
+    except (OSError, duckdb.Error, pa.ArrowException) as error:
         raise MeteringError(
             f"Ingest failed: {error}",
             unchanged="The lake is as it was.",
@@ -89,118 +105,172 @@ def ingest(
     return result
 
 
-class _Sink:
-    """The scratch files of a run: appended to while reading, so that memory stays bounded."""
+class _Mark(NamedTuple):
+    """Where everything was before a file."""
 
-    def __init__(self, scratch: Path) -> None:
-        place = [pa.field("seq", pa.int64()), pa.field("file_no", pa.int64())]
-        self._writers = [
-            pq.ParquetWriter(
-                scratch / f"{name}.parquet",
-                pa.schema([*place, *schema]),
-                compression="lz4",
-                use_dictionary=_FEW_VALUES,
-                write_statistics=False,
-            )
-            for name, schema in (("read_candidates", pa.schema([*CANDIDATES, *_KEYS])), ("read_faults", FAULTS))
-        ]
+    stores: list[tuple[int, int]]
+    runs: int
+    lines: int
 
-    def add(self, file_no: int, checked: Checked) -> None:
-        """Keep what became of a chunk."""
-        events = checked.events
-        for name, keys in zip(_KEYS.names, subject_keys(events["subject"].to_pylist()), strict=True):
-            events = events.append_column(name, keys)
-        for writer, table in zip(self._writers, (events, checked.faults), strict=True):
-            if table.num_rows:
-                seq = pa.array(table["line"].to_numpy() + file_no * _SEQ_PER_FILE, pa.int64())
-                number = pa.array([file_no] * table.num_rows, pa.int64())
-                writer.write_table(pa.Table.from_arrays([seq, number, *table.columns], schema=writer.schema))
+
+class _Held:
+    """What a run has read: events that are new for sure, events that may be repeats, and faults.
+
+    Lines are counted through all files, from 0.
+    """
+
+    def __init__(self, scratch: Path, lake: Lake, sources: list[Source]) -> None:
+        self.sources = sources
+        self.seen = Seen(lake, sum(source.size_bytes for source in sources) or 2**30)
+        self.raw = RawLines(scratch / "raw.jsonl.zst")
+        self.fresh = Store(scratch / "fresh.arrow", _FRESH)
+        self.more = Store(scratch / "more.arrow", _FRESH)
+        self.suspects = Store(scratch / "suspects.arrow", _SUSPECTS)
+        self.faults = Store(scratch / "faults.arrow", FAULTS)
+        self.stores: list[Store | RawLines] = [self.fresh, self.suspects, self.faults, self.raw]
+        self.runs: list[Run] = []
+        self.files: list[tuple[int, int]] = []
+        self.lines = 0
+        self._before = _Mark([], 0, 0)
+
+    def read(self, result: IngestResult, progress: Progress | None) -> None:
+        """Check all sources, and keep what comes of the readable ones."""
+        total = sum(source.size_bytes for source in self.sources)
+        for part in checked_parts(self.sources):
+            if isinstance(part, Broken):
+                source = self.sources[part.file_no]
+                result.unreadable.append(f"{source.path or source.name}: {part.reason}")
+                self._forget(part.file_no)
+                continue
+            self._keep(part)
+            if progress:
+                progress(part.done, total, self.lines)
+        result.files = len(self.files)
+        result.lines = self.lines
+        result.read = [self.sources[file_no] for file_no, _ in self.files]
+
+    def _keep(self, part: Part) -> None:
+        if part.begins:
+            # Only the last file of a part may go on, and then it is alone in it: see `sources.pieces`.
+            self._before = _Mark([store.mark() for store in self.stores], len(self.runs), self.lines)
+            self.files += [(file_no, self.lines + before) for file_no, before in part.begins]
+        checked = part.checked
+        runs = [run for run in checked.runs if run.num_rows]
+        is_fresh = np.zeros(checked.lines, np.bool_)
+        if runs:
+            keys, lines = (np.concatenate([run[name].to_numpy() for run in runs]) for name in ("key", "line"))
+            met = self.seen.meet(keys, lines)
+            is_fresh[lines[~met]] = True
+            if met.any():
+                ends = np.cumsum([run.num_rows for run in runs])[:-1]
+                for run, again in zip(runs, np.split(met, ends), strict=True):
+                    suspects = run.filter(pa.array(again))
+                    raw = pa.array([checked.raw(line) for line in suspects["line"].to_pylist()], pa.binary())
+                    self.suspects.add(self._counted(suspects.append_column("raw", raw)))
+                runs = [run.filter(pa.array(~again)) for run, again in zip(runs, np.split(met, ends), strict=True)]
+            seq = self.raw.lines + np.cumsum(is_fresh)
+            for run in runs:
+                run = run.append_column("seq", pa.array(seq[run["line"].to_numpy()], pa.int64()))
+                self._add_run(self.fresh, self.runs, self._counted(run))
+            self.raw.add(partial(checked.raws, is_fresh), int(is_fresh.sum()))
+        self.faults.add(self._counted(checked.faults))
+        self.lines += checked.lines
+
+    def _counted(self, table: pa.Table) -> pa.Table:
+        line = pa.array(table["line"].to_numpy() + self.lines, pa.int64())
+        return table.set_column(table.schema.get_field_index("line"), "line", line)
+
+    @staticmethod
+    def _add_run(store: Store, runs: list[Run], table: pa.Table) -> None:
+        if table.num_rows:
+            times = table["time"]
+            kind = table["type"][0].as_py()
+            number = store.add(table)
+            runs.append(Run(store, number, kind, table.num_rows, times[0].as_py(), times[-1].as_py()))
+
+    def _forget(self, file_no: int) -> None:
+        """Take back what a file brought that broke off."""
+        if self.files and self.files[-1][0] == file_no:
+            for store, mark in zip(self.stores, self._before.stores, strict=True):
+                store.rewind(mark)
+            del self.runs[self._before.runs :]
+            self.lines = self._before.lines
+            self.files.pop()
 
     def close(self) -> None:
-        """Finish the files."""
-        for writer in self._writers:
-            writer.close()
+        """Finish the files; what was read can be opened then."""
+        for store in (self.fresh, self.suspects, self.faults):
+            store.close()
+
+    def file_table(self) -> pa.Table:
+        """The files that hold lines: name, first line, and one past the last."""
+        firsts = [first for _, first in self.files]
+        rows = [
+            (self.sources[file_no].name, first, last)
+            for (file_no, first), last in zip(self.files, [*firsts, self.lines][1:], strict=True)
+            if last > first
+        ]
+        columns = list(zip(*rows, strict=True)) or [(), (), ()]
+        kinds = {"name": pa.string(), "first": pa.int64(), "last": pa.int64()}
+        return pa.table(
+            {name: pa.array(column, kind) for (name, kind), column in zip(kinds.items(), columns, strict=True)}
+        )
 
 
-def _read_all(sources: list[Source], scratch: Path, result: IngestResult, progress: Progress | None) -> pa.Table:
-    sink = _Sink(scratch)
-    total = sum(source.size_bytes for source in sources)
-    done = 0
-    readable = []
-    try:
-        for file_no, source in enumerate(sources):
-            lines = 0
-            try:
-                for checked in _checked(source):
-                    lines += checked.lines
-                    sink.add(file_no, checked)
-            except Unreadable as error:
-                result.unreadable.append(f"{source.path or source.name}: {error}")
-                readable.append(False)
-            else:
-                result.files += 1
-                result.lines += lines
-                result.read.append(source)
-                readable.append(True)
-            done += source.size_bytes
-            if progress:
-                progress(done, total)
-    finally:
-        sink.close()
-    return pa.table(
-        {
-            "file_no": pa.array(range(len(sources)), pa.int64()),
-            "name": pa.array([source.name for source in sources], pa.string()),
-            "readable": pa.array(readable, pa.bool_()),
-        }
-    )
-
-
-def _checked(source: Source) -> Iterator[Checked]:
-    if source.is_parquet:
-        yield from checked_rows(source)
-        return
-    line = 1
-    for chunk in chunks(source):
-        checked = check_lines(chunk, line)
-        line += checked.lines
-        yield checked
-
-
-def _define(con: duckdb.DuckDBPyConnection, lake: Lake, scratch: Path, files: pa.Table, now: int) -> None:
+def _settle(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
+    """Find the repeats and conflicts, and which bad lines are new."""
     lake.attach(con)
-    for name in ("read_candidates", "read_faults"):
-        con.read_parquet(str(scratch / f"{name}.parquet")).create_view(name)
-    run = pa.table({"batch": [lake.manifest().last_batch + 1], "ingested_at": [now]})
-    for name, table in (("run_files", files), ("run", run)):
+    manifest = lake.manifest()
+    lake.attach_batches(con, "met_batches", sorted(held.seen.batches))
+    run = pa.table({"batch": [manifest.last_batch + 1], "ingested_at": [now]})
+    tables = {
+        "fresh": held.fresh.table(),
+        "suspects": held.suspects.table(),
+        "read_faults": held.faults.table(),
+        "files": held.file_table(),
+        "run": run,
+    }
+    for name, table in tables.items():
         con.register(name, table)
-    define(con, "events", "files", "candidates")
-    define(con, "events", "first_lines", "known", "new_lines", kind="TABLE")
+    define(con, "events", "candidates", "first_lines", "known", "new_lines", kind="TABLE")
     define(con, "events", "taken")
     define(con, "events", "repeats", kind="TABLE")
     define(con, "events", "conflicts", "bad_lines")
-    define(con, "events", "new_quarantine", kind="TABLE")
-    define(con, "events", "accepted", "repeat_counts")
-
-
-def _write(con: duckdb.DuckDBPyConnection, lake: Lake, now: int, result: IngestResult) -> None:
+    define(con, "events", "bad_keys", "new_bad_lines", kind="TABLE")
+    define(con, "events", "new_quarantine", "repeat_counts", "late_events")
     result.duplicates = _number(con, "SELECT duplicates FROM repeat_counts")
-    result.accepted = _number(con, "SELECT count(*) FROM new_lines")
-    reasons = con.execute("SELECT reason, count(*) FROM new_quarantine GROUP BY reason ORDER BY reason")
+    reasons = con.execute("SELECT reason, count(*) FROM new_bad_lines GROUP BY reason ORDER BY reason")
     result.reasons = dict(reasons.fetchall())
     result.quarantined = sum(result.reasons.values())
     result.conflicts = result.reasons.get("conflict", 0)
+
+
+def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
+    more = _late_runs(con, held)
+    held.raw.close()
+    result.accepted = held.raw.lines
     if not result.accepted and not result.quarantined:
         return
-    batch = _number(con, "SELECT batch FROM run")
-    file = f"{batch:08}.parquet"
-    events = _store(con, lake, f"events/{file}", "accepted", result.accepted)
-    quarantine = _store(con, lake, f"quarantine/{file}", "new_quarantine", result.quarantined)
+    batch = lake.manifest().last_batch + 1
+    events = raw = quarantine = None
+    if result.accepted:
+        tables = _stored(held, more, batch, now)
+        path = f"events/{batch:08}.parquet"
+        events = lake.write(path, partial(_write_events, tables), result.accepted)
+        raw = lake.write(f"raw/{batch:08}.jsonl.zst", held.raw.move, result.accepted)
+    if result.quarantined:
+        settings: dict[str, Any] = {**PARQUET, "row_group_size": ROW_GROUP, "row_group_size_bytes": "64MB"}
+
+        def copy(part: Path) -> None:
+            con.table("new_quarantine").write_parquet(str(part), **settings)
+
+        quarantine = lake.write(f"quarantine/{batch:08}.parquet", copy, result.quarantined)
     lake.commit(
         Batch(
             batch=batch,
             ingested_at=now,
             events=events,
+            raw=raw,
             quarantine=quarantine,
             duplicates=result.duplicates,
         )
@@ -208,16 +278,60 @@ def _write(con: duckdb.DuckDBPyConnection, lake: Lake, now: int, result: IngestR
     result.batch = batch
 
 
+def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
+    """Runs of the events that looked like repeats and are none, in the store `more`."""
+    runs: list[Run] = []
+    late = con.sql("FROM late_events").to_arrow_table()
+    if late.num_rows:
+        late = late.sort_by([("line", "ascending")])
+        lines = [raw + b"\n" for raw in late["raw"].to_pylist()]
+        seq = pa.array(range(held.raw.lines + 1, held.raw.lines + 1 + len(lines)), pa.int64())
+        held.raw.add(partial(b"".join, lines), len(lines))
+        late = late.drop_columns(["raw"]).append_column("seq", seq)
+        late = late.sort_by([("type", "ascending"), ("time", "ascending"), ("line", "ascending")])
+        for kind in late["type"].unique().to_pylist():
+            held._add_run(held.more, runs, late.filter(pc.equal(late["type"], kind)))
+    held.more.close()
+    return runs
+
+
+def _stored(held: _Held, more: list[Run], batch: int, now: int) -> Iterator[pa.Table]:
+    """The events of the batch as the lake stores them."""
+    schema = arrow_schema("events")
+    for table in by_type_and_time([*held.runs, *more]):
+        constants = {"batch": batch, "ingested_at": now}
+        columns = [
+            pa.repeat(pa.scalar(constants[each.name], pa.int64()), table.num_rows)
+            if each.name in constants
+            else table[each.name]
+            for each in schema
+        ]
+        yield pa.Table.from_arrays(columns, schema=schema)
+
+
+def _write_events(tables: Iterator[pa.Table], part: Path) -> None:
+    """Write tables into row groups of one size; the next are put in order while one is written."""
+    schema = arrow_schema("events")
+    few = [name for name in _FEW_VALUES if name in schema.names]
+    with (
+        pq.ParquetWriter(part, schema, use_dictionary=few, write_statistics=["type", "time"], **PARQUET) as writer,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        rest = schema.empty_table()
+        writing: Future[None] | None = None
+        for table in tables:
+            table = pa.concat_tables([rest, table])
+            whole = table.num_rows // ROW_GROUP * ROW_GROUP
+            rest = table.slice(whole)
+            if whole:
+                if writing:
+                    writing.result()
+                writing = pool.submit(writer.write_table, table.slice(0, whole), ROW_GROUP)
+        if writing:
+            writing.result()
+        if rest.num_rows:
+            writer.write_table(rest, ROW_GROUP)
+
+
 def _number(con: duckdb.DuckDBPyConnection, query: str) -> int:
     return int(con.execute(query).fetchall()[0][0])
-
-
-def _store(con: duckdb.DuckDBPyConnection, lake: Lake, path: str, relation: str, rows: int) -> File | None:
-    if not rows:
-        return None
-
-    def copy(part: Path) -> None:
-        settings: dict[str, Any] = PARQUET
-        con.table(relation).write_parquet(str(part), **settings)
-
-    return lake.write(path, copy, rows)

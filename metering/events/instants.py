@@ -36,11 +36,12 @@ def instants(texts: Sequence[str]) -> tuple[Ints, Bools]:
             if text.isascii():
                 # One row a place, so that each step below walks along memory.
                 chars = np.ascontiguousarray(np.frombuffer(text.encode(), np.uint8).reshape(-1, length).T)
-                values[rows], known[rows] = _of_shape(chars)
+                values[rows], known[rows] = read_places(chars)
     return values, known
 
 
-def _of_shape(chars: Chars) -> tuple[Ints, Bools]:
+def read_places(chars: Chars) -> tuple[Ints, Bools]:
+    """The instants of texts of one length, 20 to 40 bytes, given place by place, and whether each is known."""
     zulu = chars[-1] == ord("Z")
     if zulu.all():
         offset, good = np.zeros(len(zulu), np.int64), zulu

@@ -1,9 +1,8 @@
--- one row per bad line of this run that the quarantine does not hold yet
-SELECT b.id, r.batch, r.ingested_at, f.name AS file, b.line, b.reason, b.message, b.raw,
+-- one row per line that this run adds to the quarantine, as the lake stores it
+SELECT n.id, r.batch, r.ingested_at, f.name AS file, n.line - n.first + 1 AS line, b.reason, b.message, b.raw,
        b.source, b.event_id, b.subject, b.account_id
-FROM bad_lines b
-JOIN files f ON f.file_no = b.file_no
+FROM new_bad_lines n
+JOIN bad_lines b ON b.line = n.line
+JOIN files f ON f.first = n.first
 CROSS JOIN run r
-ANTI JOIN quarantine q ON q.id = b.id
-QUALIFY row_number() OVER (PARTITION BY b.id ORDER BY b.seq) = 1
-ORDER BY b.seq
+ORDER BY n.line

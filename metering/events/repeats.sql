@@ -1,5 +1,5 @@
 -- one row per line whose identity is taken: in what it differs from the event that holds it ('' where in nothing)
-SELECT c.seq, t.batch AS first_batch, t.seq AS first_seq,
+SELECT c.line, t.batch AS first_batch, t.line AS first_line,
        concat_ws(', ',
            CASE WHEN c.type <> t.type THEN 'type' END,
            CASE WHEN c.subject <> t.subject THEN 'subject' END,
@@ -15,5 +15,5 @@ SELECT c.seq, t.batch AS first_batch, t.seq AS first_seq,
            CASE WHEN c.retracted_id IS DISTINCT FROM t.retracted_id THEN 'retracted_id' END
        ) AS differs
 FROM candidates c
-JOIN taken t ON c.source = t.source AND c.id = t.id
-WHERE t.seq IS NULL OR c.seq <> t.seq
+JOIN taken t ON c.key = t.key AND c.source = t.source AND c.id = t.id
+WHERE t.line IS NULL OR c.line <> t.line

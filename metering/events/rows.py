@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,13 +29,13 @@ _PLAUSIBLE = parse_instant("1990-01-01T00:00:00Z")
 
 def checked_rows(source: Source) -> Iterator[Checked]:
     """Check the rows of a Parquet file, some at a time; a row's number is its line. Raises Unreadable."""
-    number = 0
     for batch in _batches(source):
         judged = Judged()
-        for row in batch:
-            number += 1
-            judged.take(number, canonical(row).encode("utf-8"), partial(_event, row))
-        yield Checked(*judged.tables(), len(batch))
+        texts = [canonical(row).encode("utf-8") + b"\n" for row in batch]
+        for number, (row, text) in enumerate(zip(batch, texts, strict=True)):
+            judged.take(number, text[:-1], partial(_event, row))
+        starts = np.cumsum([0, *map(len, texts)])
+        yield Checked(*judged.tables(), b"".join(texts), starts)
 
 
 def _batches(source: Source) -> Iterator[list[dict[str, Any]]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
@@ -18,8 +19,10 @@ TEXT = (".jsonl", ".ndjson")
 PACKED = (".gz", ".zst")
 PARQUET = ".parquet"
 EXTENSIONS = (*TEXT, *(text + packed for text in TEXT for packed in PACKED), PARQUET)
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 2 * 2**20
 """How much of a file is checked at once; a chunk ends with a line."""
+MAX_LINE_BYTES = 2**28
+"""A file with a longer line is no file of events, and is left aside whole."""
 
 
 class Unreadable(Exception):
@@ -138,28 +141,99 @@ def _holds_events(path: Path) -> bool:
 # Reading
 
 
-def chunks(source: Source, size: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """The bytes of a source in pieces that end with a line, without a byte-order mark; raises Unreadable."""
+@dataclass(frozen=True)
+class Piece:
+    """Whole lines of a file, or of several small ones.
+
+    `begins` are the files that begin here, each with the number of lines before it. `done` counts the bytes of the
+    sources read so far, packed as they are.
+    """
+
+    text: bytes
+    begins: list[tuple[int, int]]
+    done: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that cannot be read to its end: none of its lines count, also of pieces that came before."""
+
+    file_no: int
+    reason: str
+
+
+SMALL_BYTES = 2**18
+"""Files up to this size are read whole and gathered."""
+
+
+def pieces(sources: Sequence[Source]) -> Iterator[Piece | Broken | int]:
+    """What text files hold, in order; a Parquet file comes as its number alone."""
+    gathered: list[bytes] = []
+    begins: list[tuple[int, int]] = []
+    lines = size = done = 0
+    for file_no, source in enumerate(sources):
+        before, done = done, done + source.size_bytes
+        is_small = source.path is not None and source.size_bytes <= SMALL_BYTES and not source.is_parquet
+        if gathered and (not is_small or size >= CHUNK_BYTES):
+            yield Piece(b"".join(gathered), begins, before)
+            gathered, begins, lines, size = [], [], 0, 0
+        if source.is_parquet:
+            yield file_no
+            continue
+        try:
+            if is_small:
+                texts = [_ended(text) for text, _ in chunks(source)]
+                gathered += texts
+                begins.append((file_no, lines))
+                lines += sum(text.count(b"\n") for text in texts)
+                size += sum(map(len, texts))
+            else:
+                mark = [(file_no, 0)]
+                for text, place in chunks(source):
+                    yield Piece(text, mark, before + place)
+                    mark = []
+                if mark:
+                    yield Piece(b"", mark, done)
+        except Unreadable as error:
+            yield Broken(file_no, str(error))
+    if gathered or begins:
+        yield Piece(b"".join(gathered), begins, done)
+
+
+def _ended(text: bytes) -> bytes:
+    return text if text.endswith(b"\n") else text + b"\n"
+
+
+def chunks(source: Source, size: int | None = None) -> Iterator[tuple[bytes, int]]:
+    """The bytes of a source in pieces that end with a line, without a byte-order mark; raises Unreadable.
+
+    With each piece comes how many bytes of the file were read for it, packed as they are.
+    """
     rest: list[bytes] = []
+    held = 0
     first = True
-    for block in _blocks(source, size):
+    place = 0
+    for block, place in _blocks(source, size or CHUNK_BYTES):
         if first:
             block, first = block.removeprefix(BOM), False
         cut = block.rfind(b"\n") + 1
         if cut:
-            yield b"".join([*rest, block[:cut]])
-            rest = []
+            yield b"".join([*rest, block[:cut]]), place
+            rest, held = [], 0
         if cut < len(block):
             rest.append(block[cut:])
+            held += len(rest[-1])
+        if held > MAX_LINE_BYTES:
+            raise Unreadable(f"a line is longer than {MAX_LINE_BYTES} bytes")
     if rest:
-        yield b"".join(rest)
+        yield b"".join(rest), place
 
 
-def _blocks(source: Source, size: int) -> Iterator[bytes]:
+def _blocks(source: Source, size: int) -> Iterator[tuple[bytes, int]]:
     try:
-        with _open(source) as file:
+        with _open(source) as (file, place):
             while block := _read(file, size):
-                yield block
+                yield block, place()
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unreadable(reason or type(error).__name__) from error
@@ -167,39 +241,37 @@ def _blocks(source: Source, size: int) -> Iterator[bytes]:
 
 def _read(file: Any, size: int) -> bytes:
     """So many bytes, fewer only at the end: a pipe gives what it has, which may cut a byte-order mark."""
-    parts: list[bytes] = []
-    left = size
+    part: bytes = file.read(size)
+    if not part or len(part) == size:
+        return part
+    parts = [part]
+    left = size - len(part)
     while left and (part := file.read(left)):
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
 
 
-def _open(source: Source) -> Any:
+@contextmanager
+def _open(source: Source) -> Iterator[tuple[Any, Callable[[], int]]]:
+    """The unpacked bytes of a source, and how far its file has been read."""
     if source.path is None:
         if source.stream is None:
             raise OSError("standard input is not connected")
-        return _Borrowed(source.stream)
+        yield source.stream, lambda: 0
+        return
     name = source.path.name.lower()
-    if not name.endswith(PACKED):
-        return source.path.open("rb", buffering=0)
-    if source.path.stat().st_size == 0:
-        raise EOFError("the file is empty, which no compressed file is")
-    if name.endswith(".gz"):
-        return gzip.open(source.path, "rb")
-    import pyarrow as pa
+    with source.path.open("rb", buffering=0) as file:
+        if not name.endswith(PACKED):
+            yield file, file.tell
+            return
+        if source.path.stat().st_size == 0:
+            raise EOFError("the file is empty, which no compressed file is")
+        if name.endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked, file.tell
+            return
+        import pyarrow as pa
 
-    return pa.CompressedInputStream(pa.OSFile(str(source.path), "rb"), "zstd")
-
-
-class _Borrowed:
-    """A stream that is not ours to close."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.read = stream.read
-
-    def __enter__(self) -> _Borrowed:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
+        with pa.PythonFile(file, "r") as plain, pa.CompressedInputStream(plain, "zstd") as stream:
+            yield stream, file.tell

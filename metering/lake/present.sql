@@ -1,4 +1,4 @@
--- One relation that this connection has: a table, or a view over files or tables that were handed in.
-SELECT table_name AS name FROM duckdb_tables()
+-- One relation that a query of this connection finds by its bare name: a table, or a view over what was handed in.
+SELECT table_name AS name FROM duckdb_tables() WHERE database_name IN (current_database(), 'temp')
 UNION ALL
-SELECT view_name AS name FROM duckdb_views() WHERE NOT internal
+SELECT view_name AS name FROM duckdb_views() WHERE database_name IN (current_database(), 'temp') AND NOT internal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -19,7 +19,10 @@ from metering.schema import arrow_schema
 MANIFEST = "manifest.json"
 VERSION = 2
 """The version of the manifest that this engine writes once files are merged; it reads every one up to this."""
-PARQUET = {"compression": "zstd", "row_group_size": 122_880}
+_RAW_BYTES = 2**22
+PARQUET = {"compression": "zstd"}
+ROW_GROUP = 122_880
+"""Rows of a row group."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -31,11 +34,12 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed ingest run."""
+    """One committed ingest run; `raw` has the lines of its events, in zstd."""
 
     batch: int
     ingested_at: int
     events: File | None = None
+    raw: File | None = None
     quarantine: File | None = None
     duplicates: int = 0
 
@@ -72,7 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return self.batches[-1].batch if self.batches else 0
 
     def parts(self, after: int = 0, through: int | None = None) -> list[Batch | Merged]:
-        """What holds the rows of the batches after one and through another, in order; a merged part may hold others'."""
+        """What holds the rows of the batches after one and through another; a merged part may hold others."""
         last = self.last_batch if through is None else through
         merged = [part for part in self.merged if part.first <= last and part.last > after]
         covered = {number for part in merged for number in range(part.first, part.last + 1)}
@@ -82,7 +86,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def files(self) -> list[File]:
         """Every file that must be there."""
-        return [file for part in self.parts() for file in (part.events, part.quarantine) if file is not None]
+        held = [file for part in self.parts() for file in (part.events, part.quarantine)]
+        return [file for file in (*held, *(batch.raw for batch in self.batches)) if file is not None]
 
 
 class Lake:
@@ -127,7 +132,9 @@ class Lake:
 
     def write_table(self, path: str, table: pa.Table) -> File:
         """Write an Arrow table as an immutable Parquet file."""
-        return self.write(path, lambda part: pq.write_table(table, part, **PARQUET), table.num_rows)
+        return self.write(
+            path, lambda part: pq.write_table(table, part, row_group_size=ROW_GROUP, **PARQUET), table.num_rows
+        )
 
     def commit(self, batch: Batch) -> None:
         """Make a batch's files count."""
@@ -160,22 +167,61 @@ class Lake:
 
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
-        for name in ("events", "quarantine"):
-            self._view(con, name, name, 0, through)
-
-    def _view(self, con: duckdb.DuckDBPyConnection, name: str, table: str, after: int, through: int | None) -> None:
-        """Define the rows of a table that the batches after one and through another brought."""
         manifest = self.manifest()
         last = manifest.last_batch if through is None else through
-        parts = manifest.parts(after, last)
+        parts = manifest.parts(0, last)
+        cut = f"batch <= {last}" if any(part.last > last for part in parts) else None
+        self._view(con, "events", "events", parts, cut)
+        self._view(con, "quarantine", "quarantine", parts, cut)
+
+    def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
+        """Define a relation of the events of some batches."""
+        wanted = set(numbers)
+        parts = [part for part in self.manifest().parts() if not wanted.isdisjoint(range(part.first, part.last + 1))]
+        merged = any(part.first < part.last for part in parts)
+        chosen = f"batch IN ({', '.join(map(str, sorted(wanted)))})" if merged else None
+        self._view(con, name, "events", parts, chosen)
+
+    def attach_raw(self, con: duckdb.DuckDBPyConnection, numbers: Collection[int]) -> None:
+        """Define the relation `raw`: the lines of the events of some batches, as they came."""
+        batches = [batch for batch in self.manifest().batches if batch.batch in numbers and batch.raw]
+        schema = arrow_schema("raw")
+        con.register("raw_given", schema.empty_table())
+        con.execute("CREATE OR REPLACE TEMP TABLE raw AS FROM raw_given")
+        for batch in batches:
+            for rows in self.raw_lines(batch):
+                con.register("raw_given", rows)
+                con.execute("INSERT INTO raw FROM raw_given")
+        con.unregister("raw_given")
+
+    def raw_lines(self, batch: Batch) -> Iterator[pa.Table]:
+        """The lines of a batch's events as they came, some at a time."""
+        if batch.raw is None:
+            return
+        seq = 0
+        with pa.OSFile(str(self.root / batch.raw.path)) as file, pa.CompressedInputStream(file, "zstd") as stream:
+            rest = b""
+            while block := stream.read(_RAW_BYTES):
+                *lines, rest = (rest + block).split(b"\n")
+                numbers = range(seq + 1, seq + 1 + len(lines))
+                seq += len(lines)
+                columns = [
+                    pa.repeat(batch.batch, len(lines)),
+                    pa.array(numbers, pa.int64()),
+                    pa.array(lines, pa.string()),
+                ]
+                yield pa.Table.from_arrays(columns, schema=arrow_schema("raw"))
+
+    def _view(
+        self, con: duckdb.DuckDBPyConnection, name: str, table: str, parts: Iterable[Batch | Merged], cut: str | None
+    ) -> None:
+        """Define the rows of a table that some parts hold, without those of other batches."""
         paths = [str(self.root / file.path) for part in parts if (file := getattr(part, table)) is not None]
         if not paths:
             con.from_arrow(arrow_schema(table).empty_table()).create_view(name, replace=True)
             return
         rows = con.read_parquet(paths)
-        if any(part.first <= after or part.last > last for part in parts):
-            rows = rows.filter(f"batch > {after} AND batch <= {last}")
-        rows.create_view(name, replace=True)
+        (rows.filter(cut) if cut else rows).create_view(name, replace=True)
 
 
 def _readable(path: Path, manifest: Manifest) -> Manifest:

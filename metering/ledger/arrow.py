@@ -24,7 +24,9 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
     wanted = names or tuple(name for name, found in tables().items() if found.stored == "ledger")
     if not book.exists:
         for name in wanted:
-            con.register(name, arrow_schema(name).empty_table())
+            con.register("ledger_rows", arrow_schema(name).empty_table())
+            con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM ledger_rows")
+            con.unregister("ledger_rows")
         return
     from adbc_driver_sqlite import dbapi
 

@@ -10,6 +10,7 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,8 @@ class Book:
             with _empty() as con:
                 yield con
             return
-        engine = sa.create_engine(
-            "sqlite://",
-            creator=lambda: sqlite3.connect(
-                f"file:{_escape(self.path)}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
-            ),
-            poolclass=sa.pool.NullPool,
-        )
         try:
-            with engine.connect() as con:
+            with self._reader.connect() as con:
                 con.exec_driver_sql("BEGIN")
                 self._check_version(con)
                 yield con
@@ -95,6 +89,17 @@ class Book:
                 unchanged="The ledger is as it was.",
                 remedy="Look at disk space and the file; if it is damaged, restore it from a backup.",
             ) from error
+
+    @cached_property
+    def _reader(self) -> sa.Engine:
+        """Opens a connection of its own for each reading, and keeps none."""
+        return sa.create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(
+                f"file:{_escape(self.path)}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+            ),
+            poolclass=sa.pool.NullPool,
+        )
 
     @contextmanager
     def rehearse(self) -> Iterator[sa.Connection]:

@@ -20,7 +20,7 @@ def migrate(con: sa.Connection, version: int, now: int) -> None:
     failpoint("upgrade.before_commit")
 
 
-OLDEST = 2
+OLDEST = 3
 """The first version that can be brought forward; an earlier one was never released."""
 
 
@@ -38,9 +38,5 @@ def _notices(con: sa.Connection, now: int) -> None:
     )
 
 
-def _nothing(con: sa.Connection, now: int) -> None:
-    """The new tables begin empty."""
-
-
-STEPS: dict[int, Callable[[sa.Connection, int], None]] = {2: _nothing, 3: _notices}
+STEPS: dict[int, Callable[[sa.Connection, int], None]] = {3: _notices}
 """Each step by the version that it starts from; new tables are there already."""

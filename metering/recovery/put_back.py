@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ from metering.recovery.backup import (
 from metering.shipped import shipped
 
 Say = Callable[[str], None]
+Put = Callable[[Path, Path], bool]
+"""Puts a file in place unless there is one; whether it did."""
 
 
 def put_back(path: Path, backup: Path, say: Say) -> None:
@@ -112,32 +115,28 @@ def _write_home(path: Path, folder: Path, manifest: Manifest, say: Say) -> None:
     for name in (CONFIG_NAME, *SETTINGS):
         if _says_nothing(path / name):
             (path / name).unlink(missing_ok=True)
-    counts = {"put back": 0, "kept": 0}
+    counts: Counter[bool] = Counter()
 
-    def put(source: Path, target: Path) -> None:
-        counts["put back" if _put(source, target) else "kept"] += 1
+    def put(source: Path, target: Path) -> bool:
+        done = _put(source, target)
+        counts[done] += 1
+        return done
 
-    lake = path / config.lake.url
-    _put_lake(lake, folder / "lake", put)
+    _put_lake(path, path / config.lake.url, folder, manifest, put, say)
     if (folder / SANDBOX).is_dir() and not (path / SANDBOX).exists():
         _put_folder(folder / SANDBOX, path / SANDBOX)
-    done = {file.name for file in files_of(path / "inbox" / "done")}
-    for file in files_of(folder / "inbox"):
-        if file.name not in done or "done" in file.relative_to(folder / "inbox").parts[:1]:
-            put(file, path / file.relative_to(folder))
-    (path / "inbox").mkdir(parents=True, exist_ok=True)
-    for name in SETTINGS:
-        if (folder / name).exists():
-            put(folder / name, path / name)
+    _put_inbox(path, folder, put)
     failpoint("restore.before_ledger")
-    if (folder / LEDGER).exists():
-        put(folder / LEDGER, ledger)
+    if (folder / LEDGER).exists() and put(folder / LEDGER, ledger):
         ledger.chmod(0o600)
-    if (path / CONFIG_NAME).exists() and sha256_of(path / CONFIG_NAME) != manifest.files[CONFIG_NAME].sha256:
-        say(f"{CONFIG_NAME} stays as it is; the backup has another one.")
-    put(folder / CONFIG_NAME, path / CONFIG_NAME)
+    # The configuration comes last: without it no command takes the folder for a home.
+    for name in (*SETTINGS, CONFIG_NAME):
+        if name not in manifest.files or put(folder / name, path / name):
+            continue
+        if sha256_of(path / name) != manifest.files[name].sha256:
+            say(f"{name} stays as it is; the backup has another one.")
     failpoint("restore.after_ledger")
-    say(f"{counts['put back']} files put back, {counts['kept']} were there and stay.")
+    say(f"{counts[True]} files put back, {counts[False]} were there and stay.")
 
 
 def _says_nothing(path: Path) -> bool:
@@ -161,17 +160,33 @@ def _check_same(here: Path, there: Path) -> None:
         )
 
 
-def _put_lake(lake: Path, folder: Path, put: Callable[[Path, Path], None]) -> None:
-    for file in files_of(folder):
-        if file.name != store.MANIFEST or file.parent != folder:
-            put(file, lake / file.relative_to(folder))
-    source, target = folder / store.MANIFEST, lake / store.MANIFEST
+def _put_lake(path: Path, lake: Path, folder: Path, manifest: Manifest, put: Put, say: Say) -> None:
+    """Put the lake's files back, its manifest last; tell which events it does not know if it counts again."""
+    there = folder / "lake"
+    for file in files_of(there):
+        if file != there / store.MANIFEST:
+            put(file, lake / file.relative_to(there))
+    source, target = there / store.MANIFEST, lake / store.MANIFEST
     if not source.exists():
         return
-    if target.exists() and Lake(lake).manifest().last_batch < Lake(folder).manifest().last_batch:
+    if target.exists() and Lake(lake).manifest().last_batch < Lake(there).manifest().last_batch:
         # The home's lake is from before the backup, whose manifest names all of it and more.
         _copy(source, target)
-    put(source, target)
+    elif not put(source, target):
+        return
+    taken = {file.name for file in files_of(path / "inbox" / "done")}
+    later = taken - {Path(name).name for name in manifest.files}
+    if later:
+        say(f"{len(later)} files came after the backup: `metering ingest inbox/done` takes them in again.")
+
+
+def _put_inbox(path: Path, folder: Path, put: Put) -> None:
+    """Put event files back, but not into the inbox what has been taken from it since."""
+    (path / "inbox").mkdir(parents=True, exist_ok=True)
+    taken = {file.name for file in files_of(path / "inbox" / "done")}
+    for file in files_of(folder / "inbox"):
+        if file.parent != folder / "inbox" or file.name not in taken:
+            put(file, path / file.relative_to(folder))
 
 
 def _put(source: Path, target: Path) -> bool:

@@ -27,6 +27,9 @@ def restore(path: Path, backup: Path | None, clock: Clock, say: Say) -> int:
         put_back(path, backup, say)
     home = Home(path, clock)
     if not home.book.exists and archive.newest(home.lake.root / archive.FOLDER) is None:
+        if backup is not None:
+            say("The backup is of a home without a ledger.")
+            return DONE
         raise UsageError(
             f"{home.path} has no ledger, and the lake has no copy of one.",
             unchanged="Nothing was changed.",

@@ -18,7 +18,15 @@ from metering.reports.catalog import reports
 from metering.schema import arrow_schema
 from metering.sql import sql
 from metering.usage import meter
-from metering.values import Month
+from metering.values import Month, format_instant
+
+IDLE_DAYS = 90
+USAGE_BY = ("account", "project", "snapshot", "day")
+GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
+"""Reports that need more than a filter, and the command that gives it."""
+
+
+_CURRENCIES = "SELECT account_id, currency FROM current_accounts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,129 +38,234 @@ class Filter:
     account_id: str | None = None
     as_of: int | None = None
     snapshot_id: str | None = None
+    days: int = IDLE_DAYS
+
+    @property
+    def told(self) -> str:
+        """The filter as a reader of a file needs it."""
+        words = {
+            "months": f"{self.month_from or 'the first'} to {self.month_to or 'the last'}",
+            "account": self.account_id,
+            "events up to batch": self.as_of,
+            "snapshot": self.snapshot_id,
+        }
+        if self.month_from is None and self.month_to is None:
+            words["months"] = None
+        return "; ".join(f"{name}: {value}" for name, value in words.items() if value is not None) or "none"
 
 
 def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     """The rows of a report, sorted: money in minor units, usage in byte-microseconds, instants in microseconds."""
-    if name not in reports():
-        raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {', '.join(sorted(reports()))}.")
-    con = connect(home.config.engine.memory_limit)
-    _give_filter(con, home, wanted)
-    _SOURCES.get(name, _from_ledger)(con, home, wanted)
-    return con.sql(compose(con, sql("reports", name), "reports", "usage")).to_arrow_table()
+    desk = Desk(home, wanted)
+    desk.prepare(name)
+    return desk.con.sql(desk.query(name)).to_arrow_table()
 
 
-def _give_filter(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    zone = home.config.billing.zone
-    first, last = wanted.month_from, wanted.month_to
-    con.execute(
-        sql("reports", "asked"),
-        {
-            "month_from": str(first or "0001-01"),
-            "month_to": str(last or "9999-12"),
-            "time_from": first.bounds(zone)[0] if first else -(2**62),
-            "time_to": last.bounds(zone)[1] if last else 2**62,
-            "is_all": first is None and last is None,
-            "account_id": wanted.account_id,
-            "snapshot_id": wanted.snapshot_id,
-        },
-    )
+def report_name(
+    name: str, *, by: str | None = None, billed: bool = False, as_of: int | None = None, days: int | None = None
+) -> str:
+    """The report that a name and its options mean; UsageError where an option belongs to another report."""
+    if days is not None and name != "idle":
+        raise UsageError("--days belongs to the report `idle`.")
+    if name != "usage":
+        if (by or "account") != "account" or billed or as_of is not None:
+            raise UsageError("--by, --billed and --as-of belong to the report `usage`.")
+        return name
+    if by not in (None, *USAGE_BY):
+        raise UsageError(f"There is no usage by {by!r}.", remedy=f"By: {', '.join(USAGE_BY)}.")
+    if billed and by == "day":
+        raise UsageError("--billed cannot go by day: invoices are by month.")
+    chosen = name if by in (None, "account") else f"usage-by-{by}"
+    return f"billed-{chosen}" if billed else chosen
 
 
-def _from_ledger(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    attach_ledger(con, home.book)
+def state_of(home: Home) -> dict[str, str]:
+    """What the home's figures stand on: engine time, events, closed months and the last run."""
+    billing = home.config.billing
+    con = connect()
+    attach_ledger(con, home.book, ("closes", "runs", "transactions"))
+    ((closed, run, posted),) = con.execute(sql("reports", "book_state")).fetchall()
+    return {
+        "made at": format_instant(home.now),
+        "events": f"up to batch {home.lake.manifest().last_batch}",
+        "closed": f"up to {closed}" if closed else "no month yet",
+        "book": f"up to run {run or 0}, {posted} transactions",
+        "billing": f"months in {billing.timezone}; 1 gigabyte is {billing.gigabyte_bytes:,} bytes",
+    }
 
 
-def _allocations(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    _from_ledger(con, home, wanted)
-    months = [row[0] for row in con.execute("FROM closes SELECT month ORDER BY month").fetchall()]
-    paths = [home.lake.root / path_of(month, "allocations") for month in months]
-    present = [str(path) for path in paths if path.exists()]
-    if present:
-        con.read_parquet(present).create_view("allocations", replace=True)
-    else:
-        con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+class Desk:
+    """One connection with the relations that reports read, each opened once."""
 
+    def __init__(self, home: Home, wanted: Filter = Filter()) -> None:
+        self.home = home
+        self.wanted = wanted
+        self.con: duckdb.DuckDBPyConnection = connect(home.config.engine.memory_limit)
+        self._opened: set[str] = set()
+        self._give_filter()
 
-def _usage(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    _open_usage(con, home, wanted)
-    meter.set_periods(con, meter.month_periods(_months(con, home, wanted), home.config.billing.zone))
+    def prepare(self, name: str) -> None:
+        """Open what a report reads; `metering/reports/<name>.sql` can then be asked."""
+        if name not in reports():
+            told = ", ".join(sorted(reports().keys() - GIVEN.keys()))
+            raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {told}.")
+        if name in GIVEN:
+            raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
+        _SOURCES.get(name, Desk.ledger)(self)
 
+    def query(self, name: str) -> str:
+        """The SQL of a report, once it is prepared."""
+        return compose(self.con, sql("reports", name), "reports", "usage")
 
-def _usage_by_day(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    _open_usage(con, home, wanted)
-    days = meter.day_periods(_months(con, home, wanted), home.config.billing.zone)
-    meter.set_periods(con, days.values())
-    con.register(
-        "days",
-        pa.table(
+    def _first(self, what: str) -> bool:
+        """Whether something is opened for the first time."""
+        known = what in self._opened
+        self._opened.add(what)
+        return not known
+
+    def _give_filter(self) -> None:
+        zone, wanted = self.home.config.billing.zone, self.wanted
+        first, last = wanted.month_from, wanted.month_to
+        self.con.execute(
+            sql("reports", "asked"),
             {
-                "day": pa.array(list(days), pa.string()),
-                "period_start": pa.array([period.period_start for period in days.values()], pa.int64()),
-            }
-        ),
-    )
+                "month_from": str(first or "0001-01"),
+                "month_to": str(last or "9999-12"),
+                "time_from": first.bounds(zone)[0] if first else -(2**62),
+                "time_to": last.bounds(zone)[1] if last else 2**62,
+                "is_all": first is None and last is None,
+                "account_id": wanted.account_id,
+                "snapshot_id": wanted.snapshot_id,
+                "now_us": self.home.now,
+                "days": wanted.days,
+            },
+        )
+
+    # What reports read
+
+    def ledger(self) -> None:
+        """The book's tables, the accounts in force, and how invoices were settled."""
+        if self._first("ledger"):
+            attach_ledger(self.con, self.home.book)
+
+    def allocations(self) -> None:
+        """The shares of the snapshots in all issued lines."""
+        self.ledger()
+        if not self._first("allocations"):
+            return
+        months = [row[0] for row in self.con.execute("FROM closes SELECT month ORDER BY month").fetchall()]
+        paths = [self.home.lake.root / path_of(month, "allocations") for month in months]
+        present = [str(path) for path in paths if path.exists()]
+        if present:
+            self.con.read_parquet(present).create_view("allocations", replace=True)
+        else:
+            self.con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+
+    def lifespans(self) -> None:
+        """The relations of usage, with time standing at now."""
+        if not self._first("usage"):
+            return
+        self.events()
+        meter.open_relations(self.con, self.home.now, self.home.config.billing.zone, keep_lifespans=True)
+
+    def events(self) -> None:
+        """The events of the lake, and its quarantine."""
+        if not self._first("events"):
+            return
+        last = self.home.lake.manifest().last_batch
+        if self.wanted.as_of is not None and not 0 <= self.wanted.as_of <= last:
+            raise UsageError(f"--as-of {self.wanted.as_of}: the last batch is {last}.")
+        self.home.lake.attach(self.con, self.wanted.as_of)
+
+    def usage(self) -> None:
+        """Usage by month."""
+        self.lifespans()
+        meter.set_periods(self.con, meter.month_periods(self.months(), self.home.config.billing.zone))
+
+    def usage_by_day(self) -> None:
+        """Usage by day."""
+        self.lifespans()
+        days = meter.day_periods(self.months(), self.home.config.billing.zone)
+        meter.set_periods(self.con, days.values())
+        self.con.register(
+            "days",
+            pa.table(
+                {
+                    "day": pa.array(list(days), pa.string()),
+                    "period_start": pa.array([period.period_start for period in days.values()], pa.int64()),
+                }
+            ),
+        )
+
+    def months(self) -> list[Month]:
+        """The months asked for, as far as there is usage up to now."""
+        zone = self.home.config.billing.zone
+        first = meter.first_month(self.con, zone)
+        if first is None:
+            return []
+        first = max(first, self.wanted.month_from or first)
+        current = Month.of(self.home.now, zone)
+        last = min(self.wanted.month_to or current, current)
+        return meter.months_between(first, last)
+
+    def anomalies(self) -> None:
+        """What a person should know of."""
+        self.lifespans()
+        self.ledger()
+        home, con = self.home, self.con
+        known = dict(con.execute(compose(con, _CURRENCIES, "reports")).fetchall())
+        resolved = [row[0] for row in con.execute("FROM quarantine_resolutions SELECT id").fetchall()]
+        months = billed_months(home, con)
+        unpriced = [
+            meter.Unpriced(u.month, u.account_id, u.sku, u.region, u.period_start, u.period_end)
+            for reason, u in unbillable(home, con, known, months)
+            if reason == "no_price"
+        ]
+        meter.set_periods(con, meter.month_periods(months, home.config.billing.zone))
+        con.register("found_anomalies", meter.anomalies(con, accounts=known, unpriced=unpriced, resolved=resolved))
+
+    def billed(self) -> None:
+        """What was invoiced beside what is known now."""
+        if self.wanted.as_of is not None:
+            raise UsageError("--billed is what was invoiced; --as-of asks for what was known.")
+        self.allocations()
+        self.usage()
+
+    def quarantine(self) -> None:
+        """Bad lines, and which of them were put aside."""
+        self.events()
+        if self._first("resolutions") and "ledger" not in self._opened:
+            attach_ledger(self.con, self.home.book, ("quarantine_resolutions",))
+
+    def forecast(self) -> None:
+        """What the months that are not closed will come to."""
+        from metering.reports.forecast import forecast
+
+        rows = forecast(self.home, self.wanted.month_from, self.wanted.month_to)
+        self.con.register("forecast_rows", rows)
+
+    def idle(self) -> None:
+        """What snapshots have cost and will cost."""
+        from metering.reports.idle import give_costs
+
+        self.lifespans()
+        self.ledger()
+        give_costs(self.home, self.con)
 
 
-def _open_usage(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    last = home.lake.manifest().last_batch
-    if wanted.as_of is not None and not 0 <= wanted.as_of <= last:
-        raise UsageError(f"--as-of {wanted.as_of}: the last batch is {last}.")
-    home.lake.attach(con, wanted.as_of)
-    meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
-
-
-def _months(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> list[Month]:
-    """The months asked for, as far as there is usage up to now."""
-    zone = home.config.billing.zone
-    first = meter.first_month(con, zone)
-    if first is None:
-        return []
-    first = max(first, wanted.month_from or first)
-    current = Month.of(home.now, zone)
-    last = min(wanted.month_to or current, current)
-    return meter.months_between(first, last)
-
-
-def _anomalies(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    _open_usage(con, home, wanted)
-    attach_ledger(con, home.book)
-    query = compose(con, "SELECT account_id, currency FROM current_accounts", "reports")
-    known = dict(con.execute(query).fetchall())
-    resolved = [row[0] for row in con.execute("FROM quarantine_resolutions SELECT id").fetchall()]
-    months = billed_months(home, con)
-    unpriced = [
-        meter.Unpriced(u.month, u.account_id, u.sku, u.region, u.period_start, u.period_end)
-        for reason, u in unbillable(home, con, known, months)
-        if reason == "no_price"
-    ]
-    meter.set_periods(con, meter.month_periods(months, home.config.billing.zone))
-    con.register("found_anomalies", meter.anomalies(con, accounts=known, unpriced=unpriced, resolved=resolved))
-
-
-def _billed(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    if wanted.as_of is not None:
-        raise UsageError("--billed is what was invoiced; --as-of asks for what was known.")
-    _allocations(con, home, wanted)
-    _usage(con, home, wanted)
-
-
-def _quarantine(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    home.lake.attach(con)
-    attach_ledger(con, home.book, ("quarantine_resolutions",))
-
-
-_SOURCES: dict[str, Callable[[duckdb.DuckDBPyConnection, Home, Filter], None]] = {
-    "usage": _usage,
-    "usage-by-project": _usage,
-    "usage-by-snapshot": _usage,
-    "usage-by-day": _usage_by_day,
-    "allocations": _allocations,
-    "snapshot-lines": _allocations,
-    "billed-usage": _billed,
-    "billed-usage-by-project": _billed,
-    "billed-usage-by-snapshot": _billed,
-    "usage-difference": _billed,
-    "anomalies": _anomalies,
-    "quarantine": _quarantine,
+_SOURCES: dict[str, Callable[[Desk], None]] = {
+    "usage": Desk.usage,
+    "usage-by-project": Desk.usage,
+    "usage-by-snapshot": Desk.usage,
+    "usage-by-day": Desk.usage_by_day,
+    "allocations": Desk.allocations,
+    "snapshot-lines": Desk.allocations,
+    "billed-usage": Desk.billed,
+    "billed-usage-by-project": Desk.billed,
+    "billed-usage-by-snapshot": Desk.billed,
+    "usage-difference": Desk.billed,
+    "anomalies": Desk.anomalies,
+    "quarantine": Desk.quarantine,
+    "forecast": Desk.forecast,
+    "idle": Desk.idle,
 }

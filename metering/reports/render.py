@@ -3,132 +3,217 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import pyarrow as pa
 
 from metering.errors import UsageError
+from metering.reports import exact
 from metering.reports.catalog import Report
-from metering.values import format_gb_hours, format_instant, format_money
+from metering.reports.exact import typed as typed
 
-FORMATS = ("table", "csv", "json", "parquet")
+if TYPE_CHECKING:
+    from metering.home import Home
+
+FORMATS = ("table", "csv", "json", "parquet", "xlsx")
+ROWS_AT_ONCE = 65_536
+FOLDED_ROWS = 1_000
+"""A longer table is not folded to the terminal's width: laying out every cell would take minutes."""
+LEAST_TEXT = 14
+GAP = 2
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_RIGHT = {"money", "gb_hours", "price", "integer"}
+_RIGHT = {"money", "gb_hours", "price", "integer", "decimal", "number"}
+
+
+class Answer(Protocol):
+    """What can be written: columns, and rows both as they are printed and with exact types."""
+
+    @property
+    def report(self) -> Report: ...
+    @property
+    def about(self) -> dict[str, str]:
+        """What a reader of a file wants to know of it: when and of what it was made, and which filter it has."""
+
+    def printed(self) -> pa.Table: ...
+    def typed(self) -> pa.Table: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The rows of a report as its SQL gives them."""
+
+    report: Report
+    rows: pa.Table
+    gigabyte_bytes: int
+    about: dict[str, str]
+
+    def printed(self) -> pa.Table:
+        """The rows as they are printed."""
+        return exact.printed(self.report, self.rows, self.gigabyte_bytes)
+
+    def typed(self) -> pa.Table:
+        """The rows with exact types."""
+        return exact.typed(self.report, self.rows, self.gigabyte_bytes)
 
 
 def rows_of(report: Report, table: pa.Table, gigabyte_bytes: int) -> Iterator[list[Any]]:
     """The rows with every value as it is printed: text, integer, or None for what is missing."""
-    names = [column.name for column in report.columns]
-    currency_at = names.index("currency") if "currency" in names else None
-    printers = [_printer(column.kind, gigabyte_bytes) for column in report.columns]
-    for batch in table.to_batches():
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            currency = row[currency_at] if currency_at is not None else ""
-            yield [None if value is None else show(value, currency) for show, value in zip(printers, row, strict=True)]
+    return _rows(exact.printed(report, table, gigabyte_bytes))
 
 
-def _printer(kind: str, gigabyte_bytes: int) -> Callable[[Any, str], Any]:
-    if kind == "money":
-        return lambda value, currency: format_money(int(value), currency)
-    if kind == "gb_hours":
-        return lambda value, _: format_gb_hours(int(value), gigabyte_bytes)
-    if kind == "instant":
-        return lambda value, _: format_instant(value)
-    if kind == "bytes":
-        return lambda value, _: value.decode("utf-8", "backslashreplace")
-    return lambda value, _: value
+def _rows(printed: pa.Table) -> Iterator[list[Any]]:
+    for batch in printed.to_batches(max_chunksize=ROWS_AT_ONCE):
+        yield from map(list, zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
-def write(report: Report, table: pa.Table, gigabyte_bytes: int, format: str, output: str | None) -> None:
+def write(answer: Answer, format: str, output: str | None) -> None:
     """Print a report to standard output or write it to a file."""
-    if format == "parquet":
+    if format in _FILES:
         if output is None:
-            raise UsageError("Parquet is no text.", remedy="Name a file with --output.")
-        import pyarrow.parquet as pq
-
-        pq.write_table(typed(report, table, gigabyte_bytes), output)
-        return
-    rows = rows_of(report, table, gigabyte_bytes)
-    if output is None:
-        _WRITERS[format](report, rows, sys.stdout)
-        return
-    try:
-        with Path(output).open("w", encoding="utf-8", newline="") as file:
-            _WRITERS[format](report, rows, file)
-    except OSError as error:
-        raise UsageError(f"{output}: {error.strerror or error}.") from None
+            raise UsageError(f"{format} is no text.", remedy="Name a file with --output.")
+        with _writing(output):
+            _FILES[format](answer, output)
+    elif output is None:
+        _TEXTS[format](answer.report, answer.printed(), sys.stdout)
+    else:
+        with _writing(output), Path(output).open("w", encoding="utf-8", newline="") as file:
+            _TEXTS[format](answer.report, answer.printed(), file)
 
 
-def typed(report: Report, table: pa.Table, gigabyte_bytes: int) -> pa.Table:
-    """The rows as Arrow with exact types: GB-hours decimal128(38, 9), money decimal128(38, 3), instants in UTC."""
-    kinds = {
-        "money": pa.decimal128(38, 3),
-        "gb_hours": pa.decimal128(38, 9),
-        "price": pa.decimal128(38, 12),
-        "integer": pa.int64(),
-        "instant": pa.timestamp("us", "UTC"),
-    }
-    columns: list[list[Any]] = [[] for _ in report.columns]
-    for row in rows_of(report, table, gigabyte_bytes):
-        for column, values, value in zip(report.columns, columns, row, strict=True):
-            exact = column.kind in ("money", "gb_hours", "price") and value is not None
-            values.append(Decimal(value) if exact else value)
-    arrays = []
-    for index, (column, values) in enumerate(zip(report.columns, columns, strict=True)):
-        if column.kind == "instant":
-            arrays.append(table.column(index).cast(pa.int64()).cast(kinds["instant"]).combine_chunks())
-        else:
-            arrays.append(pa.array(values, kinds.get(column.kind, pa.string())))
-    return pa.table(arrays, names=[column.name for column in report.columns])
+def write_rows(home: Home, report: Report, rows: pa.Table, format: str, output: str | None) -> None:
+    """Print rows that a command made itself, or write them to a file."""
+    from metering.reports.ask import state_of
+
+    about = state_of(home) if format == "xlsx" else {}
+    write(Asked(report, rows, home.config.billing.gigabyte_bytes, about), format, output)
 
 
-def _write_csv(report: Report, rows: Iterator[list[Any]], file: IO[str]) -> None:
+class _writing:  # noqa: N801  reads as a sentence
+    """Name the file that cannot be written."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise UsageError(f"{self._output}: {error.strerror or error}.") from None
+
+
+def _write_parquet(answer: Answer, output: str) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(answer.typed(), output, compression="zstd")
+
+
+def _write_xlsx(answer: Answer, output: str) -> None:
+    from metering.reports.xlsx import write_xlsx
+
+    write_xlsx(answer, output)
+
+
+def _write_csv(report: Report, printed: pa.Table, file: IO[str]) -> None:
+    from pyarrow import compute as pc
+    from pyarrow import csv as arrow_csv
+
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.name for column in report.columns])
-    texts = [column.kind in ("text", "bytes") for column in report.columns]
-    for row in rows:
-        writer.writerow([_guard(value) if text else value for text, value in zip(texts, row, strict=True)])
+    texts = [index for index, column in enumerate(report.columns) if column.kind in ("text", "bytes")]
+    plain = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
+    for batch in printed.to_batches(max_chunksize=ROWS_AT_ONCE):
+        if any(pc.any(pc.match_substring_regex(batch.column(index), _SPECIAL)).as_py() for index in texts):
+            columns = [column.to_pylist() for column in batch.columns]
+            for index in texts:
+                columns[index] = [_guard(value) for value in columns[index]]
+            writer.writerows(zip(*columns, strict=True))
+        else:
+            # Nothing needs a quote, so that whole columns can be written at once.
+            buffer = pa.BufferOutputStream()
+            arrow_csv.write_csv(pa.Table.from_batches([batch]), buffer, plain)
+            file.write(buffer.getvalue().to_pybytes().decode())
 
 
-def _guard(value: str | None) -> str | None:
+_SPECIAL = '[",\n\r]|^[=+@\\-\t\r]'
+"""What must be quoted or guarded in CSV."""
+
+
+def _guard(value: Any) -> Any:
     """A text that a spreadsheet would take for a formula gets a quote before it."""
     return f"'{value}" if value and value != "-" and value.startswith(_FORMULA) else value
 
 
-def _write_json(report: Report, rows: Iterator[list[Any]], file: IO[str]) -> None:
+def _write_json(report: Report, printed: pa.Table, file: IO[str]) -> None:
     names = [column.name for column in report.columns]
+    encode = msgspec.json.Encoder().encode
     file.write("[")
-    for count, row in enumerate(rows):
+    for count, row in enumerate(_rows(printed)):
         file.write(",\n " if count else "\n ")
-        file.write(msgspec.json.encode(dict(zip(names, row, strict=True))).decode())
+        file.write(encode(dict(zip(names, row, strict=True))).decode())
     file.write("\n]\n")
 
 
-def _write_table(report: Report, rows: Iterator[list[Any]], file: IO[str]) -> None:
+def _write_table(report: Report, printed: pa.Table, file: IO[str]) -> None:
+    """A table as wide as its widest values: no digit is ever cut off; long texts are folded where that helps."""
+    if printed.num_rows == 0:
+        file.write(f"{report.name}: no rows.\n")
+        return
+    room = shutil.get_terminal_size().columns
+    widths = _widths(report, printed)
+    texts = [width for column, width in zip(report.columns, widths, strict=True) if column.kind not in _RIGHT]
+    least = sum(widths) - sum(texts) + sum(min(width, LEAST_TEXT) for width in texts) + GAP * (len(widths) - 1)
+    if sum(widths) + GAP * (len(widths) - 1) > room >= least and printed.num_rows <= FOLDED_ROWS:
+        _write_folded(report, printed, file, room)
+    else:
+        _write_aligned(report, printed, file, widths)
+
+
+def _widths(report: Report, printed: pa.Table) -> list[int]:
+    from pyarrow import compute as pc
+
+    found = []
+    for column, values in zip(report.columns, printed.columns, strict=True):
+        widest = pc.max(pc.utf8_length(values.cast(pa.string()))).as_py() or 0
+        found.append(max(widest, len(column.name)))
+    return found
+
+
+def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=file, highlight=False, soft_wrap=False)
+    console = Console(file=file, highlight=False, soft_wrap=False, width=room)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in report.columns:
         right = column.kind in _RIGHT
         table.add_column(column.name, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    count = 0
-    for row in rows:
-        count += 1
+    for row in _rows(printed):
         table.add_row(*(Text("" if value is None else str(value)) for value in row))
-    console.print(table if count else f"{report.name}: no rows.")
+    console.print(table)
 
 
-_WRITERS: dict[str, Callable[[Report, Iterator[list[Any]], Any], None]] = {
+def _write_aligned(report: Report, printed: pa.Table, file: IO[str], widths: list[int]) -> None:
+    sides = [">" if column.kind in _RIGHT else "<" for column in report.columns]
+    line = (" " * GAP).join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+    file.write(line.format(*(column.name for column in report.columns)).rstrip() + "\n")
+    file.write((" " * GAP).join("─" * width for width in widths) + "\n")
+    for row in _rows(printed):
+        file.write(line.format(*("" if value is None else value for value in row)).rstrip() + "\n")
+
+
+_TEXTS: dict[str, Callable[[Report, pa.Table, Any], None]] = {
     "csv": _write_csv,
     "json": _write_json,
     "table": _write_table,
 }
+_FILES: dict[str, Callable[[Answer, str], None]] = {"parquet": _write_parquet, "xlsx": _write_xlsx}

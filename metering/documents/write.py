@@ -1,0 +1,115 @@
+"""Documents written to files or standard output."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from metering.errors import MeteringError, NeedsPerson, UsageError
+
+FORMATS = ("pdf", "html", "json")
+Document = dict[str, Any]
+Make = Callable[[Document], bytes]
+
+
+def maker(format: str) -> Make:
+    """What makes documents of a format; UsageError where its extra is not installed."""
+    if format == "pdf":
+        from metering.documents.pdf import Press
+
+        return Press().make
+    if format == "html":
+        from metering.documents.html import environment, html
+
+        environment()
+        return lambda document: html(document).encode()
+    return lambda document: msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def write_one(document: Document, format: str, output: str | None) -> None:
+    """Write a document to a file, or to standard output."""
+    if output is None and format == "pdf" and sys.stdout.isatty():
+        raise UsageError("A PDF is nothing for a terminal.", remedy="Name a file with --output, or redirect it.")
+    content = maker(format)(document)
+    if output is None:
+        sys.stdout.buffer.write(content)
+    else:
+        _write(Path(output), content)
+
+
+def write_all(documents: Iterable[Document], format: str, folder: str) -> int:
+    """Write documents into a folder, each under its number; how many.
+
+    A document that cannot be set does not stop the others: NeedsPerson names them at the end.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror or error}.") from None
+    count = 0
+    failed = []
+    for number, made in _made(documents, format):
+        if isinstance(made, bytes):
+            _write(target / f"{number}.{format}", made)
+            count += 1
+        else:
+            failed.append(made)
+    if failed:
+        raise NeedsPerson(
+            "\n".join(error.message for error in failed),
+            unchanged=f"{count} documents were written, {len(failed)} were not.",
+            remedy=failed[0].remedy,
+        )
+    return count
+
+
+Made = tuple[str, bytes | MeteringError]
+AT_ONCE = 100
+"""Fewer PDFs are made in this process: others take a second to start. More are handed out by so many."""
+
+
+def _made(documents: Iterable[Document], format: str) -> Iterator[Made]:
+    """Every document with its number, made, or with what keeps it from being made."""
+    make = maker(format)
+    waiting = iter(documents)
+    first = list(islice(waiting, AT_ONCE))
+    processes = os.cpu_count() or 1
+    if format != "pdf" or len(first) < AT_ONCE or processes == 1:
+        yield from (_one(make, document) for document in chain(first, waiting))
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        while first:
+            yield from pool.map(_one_pdf, first, chunksize=10)
+            first = list(islice(waiting, AT_ONCE * processes))
+
+
+def _one_pdf(document: Document) -> Made:
+    return _one(maker("pdf"), document)
+
+
+def _one(make: Make, document: Document) -> Made:
+    try:
+        return document["number"], make(document)
+    except UsageError:
+        raise
+    except MeteringError as error:
+        return document["number"], MeteringError(error.message, remedy=error.remedy)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole: beside its place, then renamed."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}.") from None

@@ -1,0 +1,77 @@
+"""The events of a run by type and time, out of sorted runs on disk and a little at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from metering.events.instants import Ints
+from metering.events.scratch import Store
+
+ROWS = 4 * 122_880
+"""About how many rows are in memory at once."""
+_EVERY = 512
+"""One of so many rows is asked where the others lie."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A table of a store: events of one type, by time."""
+
+    store: Store
+    number: int
+    kind: str
+    rows: int
+    first: int
+    last: int
+
+    def table(self) -> pa.RecordBatch:
+        """The events, memory-mapped."""
+        return self.store.opened.get_batch(self.number)
+
+    def times(self) -> Ints:
+        """When they happened."""
+        return np.asarray(self.table().column("time").to_numpy())
+
+
+def by_type_and_time(runs: list[Run]) -> Iterator[pa.Table]:
+    """The rows of the runs by type, time and line, in tables of about ROWS."""
+    few: list[pa.Table] = []
+    for kind in sorted({run.kind for run in runs}):
+        members = [run for run in runs if run.kind == kind]
+        cuts = _cuts(members)
+        for start, end in zip([None, *cuts], [*cuts, None], strict=True):
+            few.append(_range(members, start, end))
+            if sum(table.num_rows for table in few) >= ROWS:
+                yield pa.concat_tables(few)
+                few = []
+    if few:
+        yield pa.concat_tables(few)
+
+
+def _cuts(runs: list[Run]) -> list[int]:
+    """Instants between which there are about ROWS rows each."""
+    if sum(run.rows for run in runs) <= ROWS:
+        return []
+    ranked = np.sort(np.concatenate([run.times()[_EVERY // 2 :: _EVERY] for run in runs]))
+    cuts: list[int] = np.unique(ranked[ROWS // _EVERY :: ROWS // _EVERY]).tolist()
+    return cuts
+
+
+def _range(runs: list[Run], start: int | None, end: int | None) -> pa.Table:
+    """The rows of the runs from one instant up to another, by time and line."""
+    parts = []
+    for run in runs:
+        if (start is None or run.last >= start) and (end is None or run.first < end):
+            times = run.times()
+            first = 0 if start is None else int(np.searchsorted(times, start))
+            last = run.rows if end is None else int(np.searchsorted(times, end))
+            parts.append(run.table().slice(first, last - first))
+    table = pa.Table.from_batches(parts)
+    times, lines = table["time"].to_numpy(), table["line"].to_numpy()
+    if np.all((times[1:] > times[:-1]) | ((times[1:] == times[:-1]) & (lines[1:] > lines[:-1]))):
+        return table
+    return table.take(pa.array(np.lexsort((lines, times))))

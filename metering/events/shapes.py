@@ -1,0 +1,230 @@
+"""Lines that look alike, read together: column by column instead of line by line.
+
+A producer writes its events with one serializer, so that lines differ only in their values. A shape is what such
+lines share: the texts between the values. It is learned from one line that the exact way accepts; another line fits
+if it holds the same texts and, between them, values that the exact way accepts too: strings without quotation
+marks, escapes and control characters, and whole numbers in plain digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from metering.events.instants import Bools, Ints, read_places
+from metering.events.judge import MAX_TEXT, RESOURCE_TYPES, Accepted
+
+MAX_DIGITS = 18
+"""Longer numbers might not fit 64 bits."""
+
+_TOKEN = re.compile(rb'"([^"]*)"|[-\d][^,\]} ]*|[a-z]+| +|.')
+_PLAIN = re.compile(rb"0|[1-9]\d{0,%d}" % (MAX_DIGITS - 1))
+_COLUMNS: dict[tuple[str, ...], str] = {
+    **{(name,): name for name in ("id", "source", "subject", "time")},
+    **{("data", name): name for name in Accepted._fields[5:]},
+}
+_FIXED = {("specversion",), ("type",)}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where lines of a shape differ: a string or a whole number, and the column that it fills, if any."""
+
+    column: str
+    is_number: bool
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Texts that stand before, between and after values."""
+
+    kind: str
+    texts: tuple[bytes, ...]
+    slots: tuple[Slot, ...]
+
+    @cached_property
+    def quotes(self) -> int:
+        """How many quotation marks a line of this shape has."""
+        return sum(text.count(b'"') for text in self.texts)
+
+
+def learn(line: bytes, event: Accepted) -> Shape | None:
+    """The shape of a line without escapes and control characters, which says this event; None if it has none."""
+    texts, slots = [bytearray()], []
+    used = {name for name, value in event._asdict().items() if value is not None} | (
+        {"name"} if event.type == "snapshot.ready" else set()
+    )
+    for token, path in _tokens(line):
+        text = token[0]
+        is_number = path is not None and _PLAIN.fullmatch(text) is not None
+        if path is None or path in _FIXED or not (is_number or text.startswith(b'"')):
+            texts[-1] += text
+            continue
+        column = _COLUMNS.get(path, "")
+        slots.append(Slot(column if column in used else "", is_number))
+        texts[-1] += b"" if is_number else b'"'
+        texts.append(bytearray(b"" if is_number else b'"'))
+    filled = {slot.column for slot in slots if slot.is_number == (slot.column == "size_bytes")}
+    if used - {"type", "name"} - filled or (event.name is not None and "name" not in filled):
+        return None
+    return Shape(event.type, tuple(map(bytes, texts)), tuple(slots))
+
+
+def _tokens(line: bytes) -> Iterator[tuple[re.Match[bytes], tuple[str, ...] | None]]:
+    """The tokens of valid JSON, each value that is no container with its path of keys ("" stands for an array)."""
+    path: list[str] = []
+    objects: list[bool] = []
+    is_key = False
+    for token in _TOKEN.finditer(line):
+        text = token[0]
+        is_scalar = text[:1] not in b"{}[]:, "
+        if is_scalar and is_key:
+            path[-1] = token[1].decode("utf-8")
+        yield token, (tuple(path) if all(objects) else ("",)) if is_scalar and not is_key else None
+        if text in (b"{", b"["):
+            path.append("")
+            objects.append(text == b"{")
+        elif text in (b"}", b"]"):
+            path.pop()
+            objects.pop()
+        if text != b" " * len(text):
+            is_key = text == b"{" or (text == b"," and objects[-1])
+
+
+class Page:
+    """A text of whole lines with the places of its quotation marks (and of line feeds, which no line holds).
+
+    `ends` are the lines' ends without line feeds; `first` says which mark is a line's first, and `count` how many
+    quotation marks it has.
+    """
+
+    def __init__(self, text: bytes, starts: Ints, ends: Ints, quotes: Ints, first: Ints, count: Ints) -> None:
+        self.text, self.starts, self.ends = text, starts, ends
+        self.quotes, self.first, self.count = quotes, first, count
+        self.chars = np.frombuffer(text, np.uint8)
+
+    def at(self, places: Ints, length: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+        """So many bytes from each place; of places from which there are not so many, any."""
+        view: np.ndarray[tuple[int], np.dtype[np.void]] = np.ndarray(
+            (len(self.text) - length + 1,), f"V{length}", self.text, strides=(1,)
+        )
+        if len(places) and (places.min() < 0 or places.max() >= len(view)):
+            places = np.clip(places, 0, len(view) - 1)
+        return view[places]
+
+    def holds(self, places: Ints, text: bytes) -> Bools:
+        """Whether the text stands at each place."""
+        last = len(self.text) - len(text)
+        if last < 0 or not len(places):
+            return np.zeros(len(places), np.bool_)
+        found = np.asarray(self.at(places, len(text)) == np.void(text))
+        if places.min() < 0 or places.max() > last:
+            found &= (places >= 0) & (places <= last)
+        return found
+
+
+def read(page: Page, shape: Shape, rows: Ints) -> tuple[Ints, dict[str, pa.Array]]:
+    """The lines among `rows` that fit a shape, by time, and their columns."""
+    rows = rows[page.count[rows] == shape.quotes]
+    spans, rows = _spans(page, shape, rows)
+    good = np.ones(len(rows), np.bool_)
+    numbers = {}
+    for slot, (start, end) in zip(shape.slots, spans, strict=True):
+        if slot.is_number:
+            numbers[slot.column], plain = _numbers(page, start, end)
+            good &= plain
+        elif slot.column == "time":
+            times, known = _times(page, start, end)
+            good &= known
+        elif slot.column == "resource_type":
+            good &= _is_one_of(page, start, end, RESOURCE_TYPES)
+        elif slot.column:
+            good &= (end > start) & (end - start <= MAX_TEXT)
+    if not len(rows) or not good.any():
+        return rows[:0], {}
+    chosen = np.arange(len(rows)) if good.all() else np.flatnonzero(good)
+    if np.any(np.diff(times[chosen]) < 0):
+        chosen = chosen[np.argsort(times[chosen], kind="stable")]
+    columns = _texts(page, shape, spans, chosen)
+    columns["time"] = pa.array(times[chosen], pa.int64())
+    if "size_bytes" in numbers:
+        columns["size_bytes"] = pa.array(numbers["size_bytes"][chosen], pa.int64())
+    return rows[chosen], columns
+
+
+def _spans(page: Page, shape: Shape, rows: Ints) -> tuple[list[tuple[Ints, Ints]], Ints]:
+    """Where the values of each slot start and end, in the lines that hold the shape's texts and nothing else."""
+    places: list[Ints] = []
+    first = page.first[rows]
+    seen = 0
+    at = page.starts[rows]
+    for number, text in enumerate(shape.texts):
+        if number:
+            mark = text.find(b'"')
+            at = page.ends[rows] - len(text) if mark < 0 else page.quotes[first + seen] - mark
+        seen += text.count(b'"')
+        good = page.holds(at, text)
+        if number:
+            good &= at >= places[-1]
+        places += [at, at + len(text)]
+        at = places[-1]
+        if number == len(shape.slots):
+            good &= at == page.ends[rows]
+        if not good.all():
+            rows, first, at = rows[good], first[good], at[good]
+            places = [place[good] for place in places]
+    # Each text has a start and an end: a value lies between the end of one and the start of the next.
+    return list(pairwise(places))[1::2], rows
+
+
+def _numbers(page: Page, start: Ints, end: Ints) -> tuple[Ints, Bools]:
+    """The whole numbers written there, and whether they are in plain digits."""
+    width = end - start
+    good = (width >= 1) & (width <= MAX_DIGITS)
+    good &= (width == 1) | (page.chars[np.minimum(start, len(page.chars) - 1)] != ord("0"))
+    numbers = np.zeros(len(start), np.int64)
+    for place in range(min(int(width.max(initial=0)), MAX_DIGITS)):
+        inside = place < width
+        digit = page.chars[np.where(inside, start + place, start)] - np.uint8(ord("0"))
+        good &= (digit <= 9) | ~inside
+        numbers = np.where(inside, numbers * 10 + digit, numbers)
+    return numbers, good
+
+
+def _times(page: Page, start: Ints, end: Ints) -> tuple[Ints, Bools]:
+    """The instants written there, and whether they are known."""
+    times, known = np.zeros(len(start), np.int64), np.zeros(len(start), np.bool_)
+    widths = end - start
+    for width in np.unique(widths).tolist():
+        if 20 <= width <= 40:
+            rows = np.flatnonzero(widths == width)
+            chars = page.at(start[rows], width).view(np.uint8).reshape(-1, width)
+            times[rows], known[rows] = read_places(np.ascontiguousarray(chars.T))
+    return times, known
+
+
+def _is_one_of(page: Page, start: Ints, end: Ints, words: tuple[str, ...]) -> Bools:
+    found = np.zeros(len(start), np.bool_)
+    for word in words:
+        found |= (end - start == len(word)) & page.holds(start, word.encode())
+    return found
+
+
+def _texts(page: Page, shape: Shape, spans: list[tuple[Ints, Ints]], chosen: Ints) -> dict[str, pa.Array]:
+    """The text columns of the chosen lines: cut out of the page by Arrow."""
+    wanted = [at for at, slot in enumerate(shape.slots) if slot.column and slot.column != "time" and not slot.is_number]
+    cuts = np.empty((len(spans[0][0]), 2 * len(wanted)), np.int32)
+    for number, at in enumerate(wanted):
+        cuts[:, 2 * number], cuts[:, 2 * number + 1] = spans[at]
+    buffers = [None, pa.py_buffer(cuts), pa.py_buffer(page.text)]
+    pieces = pa.Array.from_buffers(pa.string(), cuts.size - 1, buffers)
+    return {
+        shape.slots[at].column: pieces.take(pa.array(chosen * (2 * len(wanted)) + 2 * number))
+        for number, at in enumerate(wanted)
+    }

@@ -1,0 +1,202 @@
+"""What the months that are not closed will come to: what is alive stays alive, at the prices in force.
+
+The lines are made by the close's own functions, so that a month's forecast becomes its invoice as time passes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import sqlalchemy as sa
+
+from metering.charges.rating import ChargeKey, Rated, rate_usage
+from metering.charges.stored import in_force
+from metering.close.drafting import Draft, drafts_of, issued_before, periods_of, usage_sums
+from metering.close.inputs import Inputs, fix_inputs
+from metering.errors import UsageError
+from metering.home import Home
+from metering.invoices.history import History
+from metering.invoices.lines import ADJUSTMENT, Issued, Line, make_lines
+from metering.invoices.settlement import Credit, pay, withhold
+from metering.lake import connect
+from metering.ledger import standing
+from metering.payments.gateway import Limits, open_gateway
+from metering.payments.split import chargeable
+from metering.usage import meter
+from metering.values import Month
+
+COLUMNS = pa.schema(
+    {
+        "month": pa.string(),
+        "account_id": pa.string(),
+        "currency": pa.string(),
+        "gb_hours_to_date": pa.decimal128(38, 0),
+        "gb_hours_forecast": pa.decimal128(38, 0),
+        "amount_to_date": pa.int64(),
+        "amount_forecast": pa.int64(),
+        "balance": pa.int64(),
+        "card_forecast": pa.int64(),
+    }
+)
+Charges = Mapping[ChargeKey, int]
+
+
+def forecast(home: Home, first: Month | None = None, last: Month | None = None) -> pa.Table:
+    """A row for each account in each month that is not closed, up to the current one."""
+    duck = connect(home.config.engine.memory_limit)
+    home.lake.attach(duck)
+    meter.open_relations(duck, home.now, home.config.billing.zone, keep_lifespans=True)
+    rows: list[dict[str, Any]] = []
+    with home.book.read() as con:
+        months = [month for month in _pending(home, con, duck) if last is None or month <= last]
+        if months:
+            inputs = fix_inputs(home, con, months[0])
+            rows = list(_rows(home, con, inputs, months, _rate(home, inputs, duck, months)))
+    # Earlier months are settled first even where only later ones are asked for.
+    return pa.Table.from_pylist([row for row in rows if row["month"] >= str(first or "")], schema=COLUMNS)
+
+
+def _pending(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection) -> list[Month]:
+    """The months that are not closed, up to the current one."""
+    from metering.close.closed import closed_months
+
+    zone = home.config.billing.zone
+    closed = closed_months(con)
+    first = closed[-1].plus(1) if closed else home.config.billing.start_month or meter.first_month(duck, zone)
+    return [] if first is None else meter.months_between(first, Month.of(home.now, zone))
+
+
+@dataclass
+class _Usage:
+    """Usage at its prices: charges by key, and what accounts used in a month, billable or not."""
+
+    charges: dict[ChargeKey, int] = field(default_factory=lambda: defaultdict(int))
+    used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, rated: Rated) -> None:
+        for key, byte_micros in rated.charges.items():
+            self.charges[key] += byte_micros
+            self.used[key.month, key.account_id] += byte_micros
+        for _, usage in rated.unbillable:
+            self.used[usage.month, usage.account_id] += usage.byte_micros
+
+
+def _rate(home: Home, inputs: Inputs, duck: duckdb.DuckDBPyConnection, months: list[Month]) -> tuple[_Usage, _Usage]:
+    """Usage up to now, and usage up to the end of each month."""
+    zone = home.config.billing.zone
+    bounds = {**inputs.closed, **{str(month): month.bounds(zone) for month in months}}
+    prices = in_force(inputs.stored_prices, bounds, inputs.prices, zone)
+    meter.set_periods(duck, periods_of(bounds, prices))
+
+    def rated(table: pa.Table) -> Rated:
+        return rate_usage(usage_sums(table), inputs.currency_of, prices)
+
+    to_date, whole = _Usage(), _Usage()
+    past, ahead = rated(meter.account_usage(duck)), rated(meter.remaining_usage(duck))
+    to_date.add(past)
+    whole.add(past)
+    whole.add(ahead)
+    return to_date, whole
+
+
+def _rows(
+    home: Home, con: sa.Connection, inputs: Inputs, months: list[Month], rated: tuple[_Usage, _Usage]
+) -> Iterator[dict[str, Any]]:
+    to_date, whole = rated
+    purses = _Purses(home, con)
+    issued = issued_before(con, str(months[0]))
+    currency_of = inputs.currency_of
+    for month in months:
+        of_month = replace(inputs, month=month)
+        # What earlier months were billed wrong stands on the next invoice only.
+        counted = {*inputs.closed, str(month)} if month == months[0] else {str(month)}
+        so_far = _lines(of_month, to_date.charges, issued, counted)
+        lines = _lines(of_month, whole.charges, issued, counted)
+        drafts = {draft.account_id: draft for draft in drafts_of(of_month, lines)}
+        issued = {}
+        for account in sorted({*drafts, *so_far, *(name for when, name in whole.used if when == str(month))}):
+            draft = drafts.get(account)
+            yield {
+                "month": str(month),
+                "account_id": account,
+                "currency": currency_of.get(account),
+                "gb_hours_to_date": to_date.used[str(month), account],
+                "gb_hours_forecast": whole.used[str(month), account],
+                "amount_to_date": _subtotal(so_far[account]) if account in so_far else None,
+                "amount_forecast": draft.subtotal_minor if draft else None,
+                "balance": purses.balances.get(account, 0) if account in inputs.accounts else None,
+                "card_forecast": purses.settle(draft, month) if draft else None,
+            }
+
+
+def _lines(
+    inputs: Inputs, charges: Charges, issued: Mapping[ChargeKey, Issued], months: set[str]
+) -> dict[str, list[Line]]:
+    """The lines of each account's invoice, from the charges of the months that it counts."""
+    counted = {key: byte_micros for key, byte_micros in charges.items() if key.month in months}
+    return make_lines(str(inputs.month), counted, issued, inputs.currency_of, inputs.gigabyte_bytes)
+
+
+def _subtotal(lines: list[Line]) -> int:
+    return sum(line.amount_minor for line in lines)
+
+
+class _Purses:
+    """What accounts hold and have carried; settling one month takes from it for the next."""
+
+    def __init__(self, home: Home, con: sa.Connection) -> None:
+        self._con = con
+        self._payments = home.config.payments
+        try:
+            self._gateway: Limits | object = open_gateway(home)
+        except UsageError:
+            # A report needs no key of a gateway; the common limits are close enough.
+            self._gateway = Limits()
+        self.balances = standing.balances(con)
+        self._credits: dict[str, list[Credit]] = defaultdict(list)
+        for credit in standing.credits(con):
+            self._credits[credit.account_id].append(Credit(credit.reference, credit.expires, credit.remaining_minor))
+        self._carried: dict[str, int] = defaultdict(int)
+        for amount in standing.carried(con):
+            self._carried[amount.account_id] += amount.amount_minor
+
+    def settle(self, draft: Draft, month: Month) -> int:
+        """What the card would be charged for an invoice, after credit and balance."""
+        account = draft.account_id
+        payable = draft.total_minor + self._carried.pop(account, 0) + self._withheld(draft)
+        if payable <= 0:
+            self.balances[account] = self.balances.get(account, 0) - payable
+            return 0
+        uses = pay(payable, self._credits[account], self.balances.get(account, 0), str(month.plus(1).first_day))
+        for use in uses:
+            if use.reference is None:
+                self.balances[account] -= use.amount_minor
+            else:
+                self._credits[account] = [
+                    credit._replace(remaining_minor=credit.remaining_minor - use.amount_minor)
+                    if credit.reference == use.reference
+                    else credit
+                    for credit in self._credits[account]
+                ]
+        left = payable - sum(use.amount_minor for use in uses)
+        charge, carry = chargeable(left, draft.currency, self._payments, self._gateway)  # type: ignore[arg-type]
+        self._carried[account] = carry
+        return charge
+
+    def _withheld(self, draft: Draft) -> int:
+        """The part of an invoice's corrections that the account has had back already."""
+        corrections: dict[str, int] = defaultdict(int)
+        for line in draft.lines:
+            if line.kind == ADJUSTMENT:
+                corrections[line.month] += line.gross_minor
+        if not corrections:
+            return 0
+        history = History(self._con, draft.account_id)
+        return sum(
+            withhold(amount, history.limit(month), history.withheld(month)) for month, amount in corrections.items()
+        )

@@ -1,0 +1,133 @@
+"""`reports/reports.duckdb`: every report as a table that explains itself, in one file that any DuckDB 1.x opens.
+
+The file holds its rows, no paths, so that it can be copied anywhere. It is built beside the old one and put in its
+place in one step: readers see the old file or the new one. Rows stream from the reports' SQL into the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from metering import __version__
+from metering.errors import DONE, MeteringError
+from metering.home import Home, Run
+from metering.reports.ask import GIVEN, Desk, state_of
+from metering.reports.catalog import Report, reports
+from metering.reports.exact import exact_columns
+
+FILE = Path("reports", "reports.duckdb")
+STORAGE = "v1.2.0"
+"""The oldest storage version, which every DuckDB from 1.2 on reads."""
+
+NEEDS_MORE = {*GIVEN, "snapshot-lines"}
+"""Reports that answer a question about one thing; they have no table."""
+
+KINDS = {
+    "money": "DECIMAL(38, 3)",
+    "gb_hours": "DECIMAL(38, 9)",
+    "price": "DECIMAL(38, 12)",
+    "integer": "BIGINT",
+    "instant": "TIMESTAMP",
+}
+_NOTES = {"instant": " In UTC.", "month": " Such as 2026-05.", "day": " Such as 2026-05-01."}
+
+
+def published() -> list[Report]:
+    """The reports that have a table."""
+    return [report for name, report in reports().items() if name not in NEEDS_MORE]
+
+
+def table_name(report: Report) -> str:
+    """A report's name as SQL takes it without quotes."""
+    return report.name.replace("-", "_")
+
+
+def publish(home: Home) -> Path:
+    """Write the file anew; MeteringError if that cannot be done, and then the old file is as it was."""
+    path = home.path / FILE
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        part.unlink(missing_ok=True)
+        _build(home, part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, duckdb.Error) as error:
+        raise MeteringError(
+            f"{FILE} could not be written: {str(error).splitlines()[0]}",
+            unchanged="The file of the run before is as it was, and so is all else.",
+            remedy="Mend the cause; the next `metering nightly` writes it, and `metering sql` does not need it.",
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    return path
+
+
+def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
+    """The last step of a run: publish unless the configuration forbids it, and tell what went wrong; an exit code."""
+    if not home.config.reports.publish:
+        return DONE
+    try:
+        publish(home)
+    except MeteringError as error:
+        say(f"reports: {error}")
+        run.say(f"reports: {error.message}")
+        return error.exit_code
+    return DONE
+
+
+def _build(home: Home, part: Path) -> None:
+    desk = Desk(home)
+    desk.con.execute(f"ATTACH '{_quoted(str(part))}' AS published (STORAGE_VERSION '{STORAGE}')")
+    for report in published():
+        desk.prepare(report.name)
+        desk.con.execute(f"CREATE TABLE published.{table_name(report)} AS {exact_rows(desk, report)}")
+    with _one_transaction(desk.con):
+        for report in published():
+            describe(desk.con, report, "published.")
+        _stamp(desk.con, state_of(home))
+    desk.con.execute("DETACH published")
+
+
+@contextmanager
+def _one_transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    con.execute("BEGIN")
+    yield
+    con.execute("COMMIT")
+
+
+def exact_rows(desk: Desk, report: Report) -> str:
+    """The SELECT that gives a report's rows with exact types; the desk is prepared for it."""
+    columns = exact_columns(report, desk.home.config.billing.gigabyte_bytes)
+    return f"SELECT {columns} FROM ({desk.query(report.name)}) AS report"
+
+
+def describe(con: duckdb.DuckDBPyConnection, report: Report, where: str = "") -> None:
+    """Write the data dictionary onto a report's table, and make it answer to the report's own name too."""
+    name = f"{where}{table_name(report)}"
+    con.execute(f"COMMENT ON TABLE {name} IS '{_quoted(report.grain)}'")
+    for column in report.columns:
+        note = _NOTES.get(column.kind, "")
+        con.execute(f"COMMENT ON COLUMN {name}.\"{column.name}\" IS '{_quoted(column.doc + note)}'")
+    if table_name(report) != report.name:
+        con.execute(f'CREATE OR REPLACE VIEW {where}"{report.name}" AS FROM {table_name(report)}')
+        con.execute(f"COMMENT ON VIEW {where}\"{report.name}\" IS 'The same as {table_name(report)}.'")
+
+
+def _stamp(con: duckdb.DuckDBPyConnection, state: dict[str, str]) -> None:
+    con.execute("CREATE TABLE published.about (what VARCHAR, value VARCHAR)")
+    con.executemany("INSERT INTO published.about VALUES (?, ?)", [["version", __version__], *map(list, state.items())])
+    con.execute("COMMENT ON TABLE published.about IS 'When and of what this file was made.'")
+    con.execute("COMMENT ON COLUMN published.about.what IS 'What is said of the file.'")
+    con.execute("COMMENT ON COLUMN published.about.value IS 'It.'")
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

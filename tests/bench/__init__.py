@@ -1,0 +1,1 @@
+"""Benchmarks of the metering room; see README.md."""

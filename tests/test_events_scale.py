@@ -1,0 +1,162 @@
+"""Many files, many bad lines, huge lines, long histories: clear results, and memory that does not grow with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_events_ingest import NOW, identities, put, raws, ready, rows, state, take, text
+
+from metering.events import identities as identities_module
+from metering.events import lines as lines_module
+from metering.events import merging
+from metering.events import reading as reading_module
+from metering.events import sources as sources_module
+from metering.events.identities import FOLDER, Identities
+from metering.events.keys import identity_keys
+from metering.events.seen import Seen
+from metering.lake import Lake
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake."""
+    return Lake(tmp_path / "lake")
+
+
+def test_a_drop_of_small_files_is_gathered(lake: Lake, tmp_path: Path) -> None:
+    """A thousand files make one table; each bad line still has its file and number; a broken file is named."""
+    folder = tmp_path / "in"
+    for number in range(1000):
+        put(folder, f"{number:04}.jsonl", ready(f"e-{number}"), *(["", f"nope {number}"] if number % 250 == 7 else []))
+    (folder / "0500x.jsonl.gz").write_bytes(b"no gzip")
+    (folder / "0501.jsonl").write_bytes(text(ready("e-501"))[:-1])
+    result = take(lake, folder)
+    assert (result.accepted, result.quarantined, result.files, result.batch) == (1000, 4, 1000, 1)
+    assert len(result.unreadable) == 1 and "0500x.jsonl.gz" in result.unreadable[0]
+    assert rows(lake, "SELECT file, line FROM quarantine ORDER BY file") == [
+        (f"{number:04}.jsonl", 3) for number in (7, 257, 507, 757)
+    ]
+    assert pq.read_metadata(lake.root / "events/00000001.parquet").num_row_groups == 1
+    assert len(identities(lake)) == 1000
+
+
+def test_threads_and_chunks_do_not_change_a_result(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one piece or in hundreds, on one core or two: the same lake, and the first line wins."""
+    events = [ready(f"e-{at % 700}", size=at // 700, time=f"2026-05-{1 + at % 28:02}T00:00:00Z") for at in range(1400)]
+    path = put(tmp_path, "a.jsonl", *events[:700], "nope", *events[700:], "", "nope")
+    whole = take(lake, path)
+    monkeypatch.setattr(sources_module, "CHUNK_BYTES", 3000)
+    monkeypatch.setattr(sources_module, "SMALL_BYTES", 0)
+    monkeypatch.setattr(reading_module, "INLINE_BYTES", 0)
+    monkeypatch.setattr(merging, "ROWS", 100)
+    monkeypatch.setattr(merging, "_EVERY", 10)
+    other = Lake(tmp_path / "other")
+    cut = take(other, path)
+    assert (whole.accepted, whole.conflicts, whole.reasons) == (cut.accepted, cut.conflicts, cut.reasons)
+    assert (whole.accepted, whole.conflicts) == (700, 700)
+    assert state(lake)[1:] == state(other)[1:]
+    assert raws(lake) == raws(other)
+    # Which raw line is an event's may differ: one that merely looked like a repeat comes last.
+    stored = [pq.read_table(each.root / "events/00000001.parquet").drop_columns("seq") for each in (lake, other)]
+    assert stored[0].equals(stored[1])
+
+
+def test_a_line_that_is_too_long_is_kept_and_named(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not looked into, its bytes are kept, its neighbours are taken; a line without end is no event file."""
+    monkeypatch.setattr(lines_module, "MAX_LINE", 10_000)
+    monkeypatch.setattr(sources_module, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(sources_module, "SMALL_BYTES", 0)
+    long = json.dumps(ready("long", extra="x" * 50_000))
+    result = take(lake, put(tmp_path, "a.jsonl", ready("e-1"), long, ready("e-2")))
+    assert (result.accepted, result.reasons) == (2, {"too_long": 1})
+    assert rows(lake, "SELECT line, raw FROM quarantine") == [(2, long.encode())]
+    monkeypatch.setattr(sources_module, "MAX_LINE_BYTES", 20_000)
+    again = take(lake, put(tmp_path, "b.jsonl", ready("e-3"), long))
+    assert again.batch is None and "b.jsonl: a line is longer than 20000 bytes" in again.unreadable[0]
+    assert identities(lake) == {("/s", "e-1"), ("/s", "e-2")}
+
+
+# The index of identities
+
+
+def runs(lake: Lake) -> list[str]:
+    """The files of the index."""
+    return sorted(path.name for path in (lake.root / FOLDER).iterdir())
+
+
+def test_many_batches_stay_few_runs(lake: Lake, tmp_path: Path) -> None:
+    """Runs are merged by size, so that there are about log4 of the batches of them."""
+    for number in range(9):
+        take(lake, put(tmp_path, "a.jsonl", ready(f"e-{number}")))
+    assert len(runs(lake)) <= 3
+    assert list(Identities(lake).problems()) == []
+    assert take(lake, put(tmp_path, "b.jsonl", *(ready(f"e-{number}") for number in range(10)))).duplicates == 9
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "behind", "ahead", "strange"])
+def test_an_index_that_is_not_sound_is_made_again(lake: Lake, tmp_path: Path, damage: str) -> None:
+    """Lost, cut, stale, or of a lake that was set back: repeats are found all the same."""
+    take(lake, put(tmp_path, "a.jsonl", ready("e-1")))
+    shutil.copytree(lake.root, tmp_path / "then")
+    take(lake, put(tmp_path, "b.jsonl", ready("e-2")))
+    folder = lake.root / FOLDER
+    if damage == "gone":
+        shutil.rmtree(folder)
+    elif damage == "short":
+        for path in folder.iterdir():
+            path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "behind":
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "then" / FOLDER, folder)
+    elif damage == "ahead":
+        shutil.copy(tmp_path / "then" / "manifest.json", lake.root)
+    else:
+        (folder / "v1-00000001-00000009-0.run").write_bytes(b"")
+        (folder / "notes.txt").write_text("x")
+    result = take(lake, put(tmp_path, "c.jsonl", ready("e-1"), ready("e-2"), ready("e-3")))
+    assert (result.accepted, result.duplicates) == ((2, 1) if damage == "ahead" else (1, 2))
+    assert list(Identities(lake).problems()) == []
+    assert len(identities(lake)) == 3
+
+
+def test_equal_keys_of_different_identities_harm_nobody(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all keys are the same, identities are still told apart by their texts."""
+    for module in (identities_module, reading_module):
+        monkeypatch.setattr(module, "identity_keys", lambda sources, ids: np.full(len(ids), 7, np.uint64))
+    take(lake, put(tmp_path, "a.jsonl", ready("e-1"), ready("e-2"), ready("e-1")))
+    result = take(lake, put(tmp_path, "b.jsonl", ready("e-2"), ready("e-3"), ready("e-1", size=9), ready("e-4")))
+    assert (result.accepted, result.duplicates, result.conflicts) == (2, 1, 1)
+    assert {identity for _, identity in identities(lake)} == {"e-1", "e-2", "e-3", "e-4"}
+    assert len(raws(lake)) == 4
+
+
+def test_only_batches_that_may_hold_a_repeat_are_read(lake: Lake, tmp_path: Path) -> None:
+    """A night does not read the history: the index says where an identity is."""
+    for number in range(3):
+        take(lake, put(tmp_path, "a.jsonl", ready(f"e-{number}")))
+    names = [f"e-{number}" for number in (7, 1, 9, 1)]
+    seen = Seen(lake, 1000)
+    met = seen.meet(identity_keys(pa.array(["/s"] * len(names)), pa.array(names)), np.arange(len(names)))
+    assert (met.tolist(), seen.batches) == ([False, True, False, True], {2})
+
+
+def test_memory_does_not_grow_with_bad_lines(lake: Lake, tmp_path: Path) -> None:
+    """Faults are held on disk, not in the interpreter."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(b'{"specversion":"1.0","id":"%d"}\n' % at for at in range(3_000)) * 3)
+    tracemalloc.start()
+    result = take(lake, path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert result.reasons == {"missing_field": 9_000}
+    assert peak < 30_000_000
+    assert take(lake, path, now=NOW + 1).batch is None

@@ -1,0 +1,57 @@
+"""Reports of finance against the book and against the invoices that follow."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from homes import Home
+
+
+def test_revenue_is_the_ledgers(home: Home) -> None:
+    """Invoices, an adjustment, a void to be rebilled and a credit note: revenue and the ledger account agree."""
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.vm,,EUR,0.001,2026-01-01,")
+    home.accounts("acc-1,USD,10,pm_card_visa", "acc-2,USD,0,pm_card_chargeDeclined", "acc-e,EUR,21,pm_card_visa")
+    home.events("2026-05-01 ready s1 gb=100\n2026-05-01 ready s2 acc=acc-2 gb=50\n2026-05-09 ready e1 acc=acc-e gb=7")
+    home.run("close", exit_code=3)
+    home.run("void", "INV-2026-05-000002", "--rebill")
+    home.run("credit-note", "INV-2026-05-000001", "--amount", "5.00", "--reason", "goodwill")
+    home.events("2026-05-20 deleted s1", "late.jsonl")
+    home.now = "2026-07-01T08:00:00Z"
+    home.run("close", exit_code=3)
+    revenue = home.report("revenue")
+    for currency in ("USD", "EUR"):
+        booked = sum(
+            Decimal(row["credit"]) - Decimal(row["debit"])
+            for row in home.report("ledger")
+            if row["ledger_account"] == "revenue" and row["currency"] == currency
+        )
+        assert sum(Decimal(row["amount"]) for row in revenue if row["currency"] == currency) == booked != 0
+    for invoices in (home.report("invoices", "--month", month) for month in ("2026-05", "2026-06")):
+        month = invoices[0]["month"]
+        assert sum(Decimal(row["tax"]) for row in revenue if row["booked_month"] == month) == sum(
+            Decimal(row["tax"]) for row in invoices
+        )
+
+
+def test_days_and_filters_belong_to_their_reports(home: Home) -> None:
+    """An option of another report is refused, and so is a report that needs more than a filter."""
+    for args, told in {
+        ("invoices", "--days", "3"): "--days belongs to the report `idle`",
+        ("idle", "--by", "day"): "belong to the report `usage`",
+        ("idle", "--days", "-1"): "",
+        ("simulation",): "metering simulate",
+        ("forecats",): "The reports are: ",
+    }.items():
+        assert told in home.run("report", *args, exit_code=2).stderr
+
+
+def test_a_wide_table_keeps_every_digit(home: Home) -> None:
+    """A table wider than the terminal is not squeezed: figures of 20 digits stand whole, long texts may fold."""
+    home.prices("snapshot.vm,,USD,0.000000000001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    home.events("2026-05-01 ready s1 bytes=9007199254740993")
+    home.run("close")
+    shown = home.run("report", "invoice-lines", "--format", "table").stdout
+    assert "6701356245.527298792" in shown
+    assert "INV-2026-05-000001" in shown
+    assert len(shown.splitlines()) == 3

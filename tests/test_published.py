@@ -1,0 +1,174 @@
+"""reports/reports.duckdb and `metering sql`: every report, documented, exact, current, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+from homes import Home
+
+from metering.reports.catalog import reports
+from metering.reports.publish import FILE, NEEDS_MORE, published, table_name
+
+PUBLISHING = "[reports]\npublish = true\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """May closed: 100 GB × 744 h × 0.001 USD, and 7 GB × 744 h × 0.5 JPY."""
+    home = Home(tmp_path_factory.mktemp("made") / "home")
+    home.file("metering.toml", PUBLISHING)
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.vm,,JPY,0.5,2026-01-01,")
+    home.accounts("acc-1,USD,10,pm_card_visa", "acc-j,JPY,0,pm_card_visa")
+    home.events("2026-05-01 ready s1 gb=100\n2026-05-01 ready j1 acc=acc-j gb=7")
+    home.run("close")
+    return home.path
+
+
+@pytest.fixture
+def closed(made: Path, tmp_path: Path) -> Home:
+    """That home, to play with."""
+    return Home(Path(shutil.copytree(made, tmp_path / "home")))
+
+
+def opened(path: Path) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(str(path), read_only=True)
+
+
+def test_the_file_explains_itself_anywhere(closed: Home, tmp_path: Path) -> None:
+    """The close wrote it; copied away from a home that is gone, it has every report with every sentence."""
+    copied = tmp_path / "elsewhere.duckdb"
+    shutil.copy(closed.path / FILE, copied)
+    shutil.rmtree(closed.path)
+    con = opened(copied)
+    assert {report.name for report in published()} == reports().keys() - NEEDS_MORE
+    for report in published():
+        (grain,) = con.execute(
+            "SELECT comment FROM duckdb_tables() WHERE table_name = ?", [table_name(report)]
+        ).fetchone()
+        assert grain == report.grain
+        query = "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
+        columns = con.execute(query, [table_name(report)]).fetchall()
+        assert [name for name, _ in columns] == [column.name for column in report.columns]
+        assert all(said.startswith(column.doc) for (_, said), column in zip(columns, report.columns, strict=True))
+    # 74.40 and 7.44 tax; 7 GB × 744 h × 0.5 = 2,604.
+    totals = con.execute('SELECT account_id, total FROM "invoices" ORDER BY 1').fetchall()
+    assert totals == [("acc-1", Decimal("81.840")), ("acc-j", Decimal("2604.000"))]
+    assert con.execute('SELECT gb_hours FROM "invoice-lines" ORDER BY 1').fetchall() == [
+        (Decimal("5208.000000000"),),
+        (Decimal("74400.000000000"),),
+    ]
+
+
+def test_any_duckdb_1_can_open_it(closed: Home) -> None:
+    """The storage version in the file's header is that of DuckDB 1.2: 65."""
+    header = (closed.path / FILE).read_bytes()[:64]
+    assert header[8:12] == b"DUCK"
+    assert int.from_bytes(header[12:20], "little") <= 65
+
+
+def test_nightly_refreshes_it_and_leaves_nothing_else(closed: Home) -> None:
+    """After the night it has the night's events."""
+    query = "SELECT count(*) FROM usage_by_snapshot WHERE month = '2026-06'"
+    with opened(closed.path / FILE) as con:
+        assert con.execute(query).fetchone() == (2,)
+    closed.events("2026-06-01 ready s2 gb=1", "june.jsonl")
+    closed.run("nightly", now="2026-06-02T00:00:00Z")
+    with opened(closed.path / FILE) as con:
+        assert con.execute(query).fetchone() == (3,)
+    assert [path.name for path in (closed.path / FILE).parent.iterdir()] == [FILE.name]
+
+
+def test_a_file_that_cannot_be_written_does_not_stop_the_money(closed: Home) -> None:
+    """The close is whole and says what failed; the night fails for it; the old file stays."""
+    old = (closed.path / FILE).read_bytes()
+    folder = (closed.path / FILE).parent
+    shutil.move(folder, closed.path / "kept")
+    folder.write_text("in the way")
+    closed.now = "2026-07-01T08:00:00Z"
+    done = closed.run("close")
+    assert "reports.duckdb could not be written" in done.stderr
+    assert closed.column("invoices", "status", "--month", "2026-06") == ["paid", "paid"]
+    assert closed.run("nightly", now="2026-07-02T00:00:00Z", exit_code=1).stderr.count("could not be written") == 1
+    folder.unlink()
+    shutil.move(closed.path / "kept", folder)
+    assert (closed.path / FILE).read_bytes() == old
+
+
+def test_publishing_can_be_left_out(closed: Home) -> None:
+    """`publish = false` writes no file; SQL works all the same."""
+    shutil.rmtree((closed.path / FILE).parent)
+    closed.file("metering.toml", "[reports]\npublish = false\n")
+    closed.run("nightly", now="2026-06-02T00:00:00Z")
+    assert not (closed.path / FILE).exists()
+    assert closed.run("sql", "SELECT count(*) AS n FROM invoices", "--format", "csv").stdout == "n\n2\n"
+
+
+# SQL
+
+
+def test_sql_is_exact_and_current(closed: Home) -> None:
+    """Decimals as text, times in UTC, numbers as numbers; what came in a moment ago counts."""
+    query = "SELECT account_id, sum(total) AS total, max(issued_at) AS at, count(*) AS n FROM invoices GROUP BY 1"
+    query += " ORDER BY 1"
+    found = json.loads(closed.run("sql", query, "--format", "json").stdout)
+    assert found == [
+        {"account_id": "acc-1", "total": "81.84", "at": "2026-06-01T08:00:00Z", "n": 1},
+        {"account_id": "acc-j", "total": "2604.00", "at": "2026-06-01T08:00:00Z", "n": 1},
+    ]
+    closed.events("2026-06-01T08 ready s2 gb=2", "new.jsonl")
+    closed.run("ingest", now="2026-06-01T09:00:00Z")
+    query = "SELECT gb_hours FROM \"usage-by-snapshot\" WHERE snapshot_id = 's2'"
+    assert closed.run("sql", query, now="2026-06-01T09:00:00Z").stdout == "gb_hours\n2.000000000\n"
+
+
+def test_sql_only_reads(closed: Home) -> None:
+    """It takes no lock, changes no file, and has no way out of its tables."""
+    before = closed.fingerprint()
+    outside = closed.path / "prices.csv"
+    for query, told in {
+        f"COPY invoices TO '{closed.path}/x.csv'": "no SELECT but COPY",
+        "DELETE FROM invoices": "no SELECT but DELETE",
+        "SELECT 1; DROP TABLE invoices": "2 statements",
+        "": "0 statements",
+        f"SELECT * FROM '{outside}'": "disabled",
+        f"SELECT * FROM read_text('{outside}')": "disabled",
+        "SELEC 1": "syntax error",
+        "SELECT totl FROM invoices": "totl",
+        "SELECT * FROM invoicess": "invoices",
+    }.items():
+        refused = closed.run("sql", query, exit_code=2)
+        assert told in refused.stderr, query
+        assert "Traceback" not in refused.stderr
+    assert closed.fingerprint() == before
+
+
+def test_sql_knows_what_there_is(closed: Home) -> None:
+    """SHOW and DESCRIBE list every report and its columns without computing them."""
+    names = closed.run("sql", "SHOW TABLES").stdout.splitlines()[1:]
+    assert {table_name(report) for report in published()} <= set(names)
+    described = closed.run("sql", "DESCRIBE forecast").stdout
+    assert [line.split(",")[0] for line in described.splitlines()[1:]] == [
+        column.name for column in reports()["forecast"].columns
+    ]
+
+
+def test_no_part_is_left_after_a_failure(closed: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where putting the file in place fails, the old one stays and the new one goes."""
+    monkeypatch.setattr(Path, "replace", _refuse)
+    from metering.errors import MeteringError
+    from metering.home import Home as RealHome
+    from metering.reports.publish import publish
+
+    with pytest.raises(MeteringError, match=r"reports\.duckdb could not be written"):
+        publish(RealHome(closed.path))
+    assert os.listdir((closed.path / FILE).parent) == [FILE.name]  # noqa: PTH208
+
+
+def _refuse(self: Path, target: Path) -> None:
+    raise OSError(28, "No space left on device")
