@@ -72,7 +72,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return self.batches[-1].batch if self.batches else 0
 
     def parts(self, after: int = 0, through: int | None = None) -> list[Batch | Merged]:
-        """What holds the rows of the batches after one and through another, in order; a merged part may hold others'."""
+        """What holds the rows of the batches after one and through another; a merged part may hold others."""
         last = self.last_batch if through is None else through
         merged = [part for part in self.merged if part.first <= last and part.last > after]
         covered = {number for part in merged for number in range(part.first, part.last + 1)}
