@@ -60,7 +60,7 @@ def test_metrics_after_a_close(ready: Home) -> None:
         },
         "batch": "1",
         "events": "1",
-        "lake_files": "2",
+        "lake_parts": "1",
         "quarantine_unresolved": "1",
         "snapshots_alive": "1",
         "invoices": "1",

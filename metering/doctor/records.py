@@ -12,7 +12,7 @@ from metering.doctor.finding import SHOWN, Finding, fail, ok, warn
 from metering.home import Home
 from metering.ledger.book import VERSION
 
-MANY_FILES = 500
+MANY_PARTS = 500
 LARGE_LOG = 2**28
 """Bytes of a write-ahead log that no checkpoint has emptied."""
 
@@ -60,8 +60,8 @@ def lake(home: Home) -> Iterator[Finding]:
         yield fail(f"{path} is missing", "Put it back from a backup: `metering restore BACKUP`.")
     if len(missing) > SHOWN:
         yield fail(f"{len(missing) - SHOWN} more files are missing", "Put them back from a backup.")
-    if len(named) > MANY_FILES:
-        yield warn(f"{len(named)} small files", "Run `metering compact`.")
+    if len(manifest.parts()) > MANY_PARTS:
+        yield warn(f"{len(manifest.parts())} batches in a file of their own", "Run `metering compact`.")
     if not missing:
         yield ok(f"{manifest.last_batch} batches in {len(named)} files")
 

@@ -47,7 +47,11 @@ def compact(
         shutil.rmtree(scratch, ignore_errors=True)
     if merged:
         lake.merge(merged)
-    return Done(len(manifest.files), len(lake.manifest().files))
+    return Done(_count(manifest), _count(lake.manifest()))
+
+
+def _count(manifest: Manifest) -> int:
+    return sum(len(_files(part)) for part in manifest.parts())
 
 
 def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[Batch | Merged]]:

@@ -89,7 +89,7 @@ def _of_events(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:
     events = sum(batch.events.rows for batch in manifest.batches if batch.events)
     yield "batch", "Number of the last batch.", [({}, str(manifest.last_batch))]
     yield "events", "Events taken in.", [({}, str(events))]
-    yield "lake_files", "Event files that the lake reads.", [({}, str(len(manifest.files)))]
+    yield "lake_parts", "Batches, or merged runs of them, with files of their own.", [({}, str(len(manifest.parts())))]
     yield "quarantine_unresolved", "Bad lines that nobody put aside.", [({}, str(ask(home, "quarantine").num_rows))]
     con = connect(home.config.engine.memory_limit)
     home.lake.attach(con)
