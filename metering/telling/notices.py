@@ -178,7 +178,7 @@ def _low_balances(home: Home) -> Iterator[Notice]:
                 "month": str(month),
                 "currency": currency,
                 "balance": format_money(int(row["balance"]), currency),
-                "forecast": format_money(int(row["amount_forecast"]), currency),
+                "forecast_before_tax": format_money(int(row["amount_forecast"]), currency),
                 "shortfall": format_money(int(row["card_forecast"]), currency),
                 "due": str(month.plus(1).first_day),
             }
