@@ -20,7 +20,7 @@ from metering.errors import MeteringError, NeedsPerson
 from metering.home import Home
 from metering.lake import connect, define
 from metering.lake.compaction import unlike
-from metering.lake.store import sha256_of
+from metering.lake.store import FIRST, MERGING, sha256_of
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
@@ -142,6 +142,8 @@ def _event_files(home: Home) -> list[str]:
     """Every file that the manifest names is there, unchanged, and has its rows."""
     found = []
     manifest = home.lake.manifest()
+    if manifest.version != (MERGING if manifest.merged else FIRST):
+        found.append(f"the manifest has version {manifest.version}")
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")

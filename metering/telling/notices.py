@@ -71,9 +71,7 @@ def tell(home: Home, run: Run, say: Callable[[str], None]) -> int:
         say(f"notices: {FOLDER}/ cannot be written: {error.strerror or error}. The next run tells them.")
         return FAILED
     if told:
-        sentence = f"notices: {told} new in {FOLDER}/"
-        run.say(sentence)
-        say(sentence)
+        run.say(f"{told} notices")
     return DONE
 
 
