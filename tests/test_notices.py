@@ -41,7 +41,8 @@ def told(home: Home) -> dict[str, dict[str, Any]]:
 
 def test_what_a_close_tells(due: Home) -> None:
     """CloudEvents whose id is the name of the file, with money as text in major units."""
-    assert "notices: 3 new in outbox/" in due.run("close", "2026-05", exit_code=3).stderr
+    due.run("close", "2026-05", exit_code=3)
+    assert "3 notices" in due.ledger("runs")[-1]["summary"]
     found = told(due)
     assert set(found) == MAY
     assert found["payment.failed.PAY-2026-05-000002-1"] == {

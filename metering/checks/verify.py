@@ -21,7 +21,7 @@ from metering.events.identities import Identities
 from metering.home import Home
 from metering.lake import Batch, Lake, connect, define
 from metering.lake.compaction import unlike
-from metering.lake.store import File, sha256_of
+from metering.lake.store import FIRST, MERGING, File, sha256_of
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
@@ -144,6 +144,8 @@ def _event_files(home: Home) -> list[str]:
     """Every file that the manifest names is there, unchanged, and has its rows."""
     found = []
     manifest = home.lake.manifest()
+    if manifest.version != (MERGING if manifest.merged else FIRST):
+        found.append(f"the manifest has version {manifest.version}")
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")

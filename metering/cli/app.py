@@ -70,21 +70,26 @@ class Context:
 
     @contextmanager
     def job(self, home: Home, command: str, *, needs_book: bool = True) -> Iterator[Run]:
-        """A run that those who watch are told of: by a ping when it begins and ends, and by metrics."""
+        """A run that those who watch are told of: by a ping when it begins and ends, and by metrics.
+
+        A run that was refused before it was recorded leaves the metrics as they are: its ledger cannot be trusted.
+        """
         from metering.telling.metrics import write_metrics
         from metering.telling.ping import ping
 
-        code = FAILED
+        code, recorded = FAILED, False
         ping(home.clock, "start", self.say)
         try:
             with home.run(command, needs_book=needs_book) as run:
+                recorded = run.run > 0
                 yield run
             code = run.exit_code
         except MeteringError as error:
             code = error.exit_code
             raise
         finally:
-            write_metrics(home, self.say)
+            if recorded:
+                write_metrics(home, self.say)
             ping(home.clock, str(code), self.say)
 
     def say(self, sentence: str, **facts: Any) -> None:

@@ -17,8 +17,10 @@ from metering.failpoints import failpoint
 from metering.schema import arrow_schema
 
 MANIFEST = "manifest.json"
-VERSION = 2
-"""The version of the manifest that this engine writes once files are merged; it reads every one up to this."""
+FIRST, MERGING = 1, 2
+"""Versions of the manifest: the second one names merged files."""
+VERSION = MERGING
+"""The newest version that this engine reads."""
 _RAW_BYTES = 2**22
 PARQUET = {"compression": "zstd"}
 ROW_GROUP = 122_880
@@ -66,7 +68,7 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What counts: every committed batch, in order, and where the rows of merged ones are now."""
 
-    version: int = 1
+    version: int = FIRST
     batches: list[Batch] = []
     merged: list[Merged] = []
 
@@ -155,7 +157,7 @@ class Lake:
         kept = [old for old in manifest.merged if not any(new.first <= old.first <= new.last for new in merged)]
         parts = sorted((*kept, *merged), key=lambda part: part.first)
         failpoint("compact.before_swap")
-        self._swap(msgspec.structs.replace(manifest, version=VERSION, merged=parts))
+        self._swap(msgspec.structs.replace(manifest, version=MERGING, merged=parts))
         failpoint("compact.after_swap")
 
     def _swap(self, manifest: Manifest) -> None:

@@ -71,9 +71,7 @@ def tell(home: Home, run: Run, say: Callable[[str], None]) -> int:
         say(f"notices: {FOLDER}/ cannot be written: {error.strerror or error}. The next run tells them.")
         return FAILED
     if told:
-        sentence = f"notices: {told} new in {FOLDER}/"
-        run.say(sentence)
-        say(sentence)
+        run.say(f"{told} notices")
     return DONE
 
 
@@ -178,7 +176,7 @@ def _low_balances(home: Home) -> Iterator[Notice]:
                 "month": str(month),
                 "currency": currency,
                 "balance": format_money(int(row["balance"]), currency),
-                "forecast": format_money(int(row["amount_forecast"]), currency),
+                "forecast_before_tax": format_money(int(row["amount_forecast"]), currency),
                 "shortfall": format_money(int(row["card_forecast"]), currency),
                 "due": str(month.plus(1).first_day),
             }
