@@ -1,7 +1,7 @@
 """Metering and billing for cloud storage: lifecycle events in, settled invoices out, every cent provable.
 
-    import metering
-    metering.open_home("/srv/metering").report("invoices", month="2026-05")    # a pandas DataFrame
+import metering
+metering.open_home("/srv/metering").report("invoices", month="2026-05")    # a pandas DataFrame
 """
 
 from __future__ import annotations

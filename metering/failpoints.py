@@ -13,6 +13,11 @@ from collections import Counter
 FAILPOINTS = {
     "lake.before_commit": "event files are written, the manifest does not name them",
     "lake.after_commit": "the manifest names the batch; nothing after it is done",
+    "compact.before_swap": "merged files are written, the manifest names the old ones",
+    "compact.after_swap": "the manifest names the merged files; the old ones still lie there",
+    "upgrade.before_commit": "the ledger is changed inside its open transaction",
+    "notices.before_told": "notices are written under hidden names; the ledger does not know of them",
+    "notices.before_shown": "the ledger has told the notices; their files are still hidden",
     "identities.after_run": "the batch is committed, the index of identities is being brought up to it",
     "inbox.before_move": "the batch is committed, its files still lie in the inbox",
     "inbox.during_move": "some files are moved, some are not",

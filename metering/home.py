@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -55,6 +55,8 @@ class Home:
             )
         self.clock = clock or Clock()
         self.now = self.clock.now()
+        self.on_run: Callable[[int], None] = lambda run: None
+        """Told the number of a run when it begins."""
 
     @cached_property
     def lake(self) -> Lake:
@@ -179,6 +181,7 @@ class Home:
                 ],
             )
         run = Run(number, self.now)
+        self.on_run(number)
         try:
             yield run
         except MeteringError as error:

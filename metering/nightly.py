@@ -1,4 +1,4 @@
-"""`metering nightly`: inbox → usage that cannot be billed and anomalies → collect → reports.
+"""`metering nightly`: inbox → usage that cannot be billed and anomalies → collect → notices.
 
 A failed step does not stop those that do not depend on it; the worst exit code wins.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+import sqlalchemy as sa
 
 from metering.accounts.imports import current_accounts
 from metering.close.price_guard import check_prices
@@ -17,12 +18,18 @@ from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.home import Home, Run
 from metering.lake import connect
+from metering.ledger.tables import metadata
 from metering.payments.adopt import check_gateway
 from metering.payments.collect import collect
 from metering.reports.ask import ask
+from metering.telling.notices import tell
 from metering.usage import meter
+from metering.values import format_instant
 
 Say = Callable[[str], None]
+DAY = 24 * 3600 * 10**6
+NIGHT = DAY + 2 * 3600 * 10**6
+"""A night that begins two hours late is no missed one."""
 
 
 def run_nightly(home: Home, run: Run, say: Say) -> int:
@@ -36,6 +43,20 @@ def run_nightly(home: Home, run: Run, say: Say) -> int:
             run.say(f"{name}: {error.message}")
             codes.append(error.exit_code)
     return worst(*codes)
+
+
+def _missed(home: Home, run: Run, say: Say) -> int:
+    """Say since when there was no night; this one takes all that has waited."""
+    runs = metadata().tables["runs"]
+    query = sa.select(sa.func.max(runs.c.started_at)).where(runs.c.command == "nightly", runs.c.run < run.run)
+    with home.book.read() as con:
+        last = con.scalar(query)
+    if last is not None and home.now - last > NIGHT:
+        missed = (home.now - last) // DAY or 1
+        sentence = f"the last night was {format_instant(last)}: catching up after {missed} days"
+        run.say(sentence)
+        say(sentence)
+    return DONE
 
 
 def _inbox(home: Home, run: Run, say: Say) -> int:
@@ -101,9 +122,11 @@ def _collect(home: Home, run: Run, say: Say) -> int:
 
 
 STEPS: tuple[tuple[str, Callable[[Home, Run, Say], int]], ...] = (
+    ("missed", _missed),
     ("inbox", _inbox),
     ("prices", _prices),
     ("billable", _billable),
     ("anomalies", _anomalies),
     ("collect", _collect),
+    ("notices", tell),
 )

@@ -14,7 +14,8 @@ TEMPLATES = ("metering.toml", "prices.csv", "accounts.csv")
 def write_home(path: Path) -> Iterator[tuple[Path, bool]]:
     """Write the templates and the inbox into a folder, keeping what is there; yields paths and if written."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        # What a new home holds is nobody else's to read.
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in TEMPLATES:
             target = path / name
             try:

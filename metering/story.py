@@ -52,7 +52,7 @@ def calendar() -> list[Step]:
 
 def make_home(path: Path) -> None:
     """A home with the sample's settings."""
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in SETTINGS:
         shutil.copyfile(sample() / name, path / name)
     for _ in write_home(path):

@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from metering.cli import commands, decisions, finance, safety  # noqa: F401  registers the commands
+from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
 from metering.cli.app import app
 from metering.ledger.book import Book
 
@@ -307,7 +307,7 @@ def _quiet_environment() -> Iterator[None]:
 _SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = (
     *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"),
-    *("metering.cli.commands", "metering.cli.decisions", "metering.cli.safety"),
+    *("metering.cli.commands", "metering.cli.decisions", "metering.cli.operations", "metering.cli.safety"),
     *("metering.close.run", "metering.nightly"),
     *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests"),
 )

@@ -13,6 +13,7 @@ from metering.schema import tables
 
 ROOT = Path(__file__).parent.parent
 DECISIONS = ROOT / "schemas" / "DECISIONS.md"
+THREATS = ROOT / "schemas" / "THREATS.md"
 PRIVATE = re.compile(r"(?<![\w.])/(?:work|root|tmp|home)/\w|pypi\.|(?:index|registry)[.-]url", re.ASCII)
 DOCUMENTS = sorted(
     path
@@ -62,6 +63,11 @@ def test_decisions_name_tests() -> None:
     """Every decision names a test, or a case, that exists."""
     assert rows_of(DECISIONS.read_text("utf-8"))
     assert unknown_tests(DECISIONS.read_text("utf-8")) == []
+
+
+def test_threats_name_tests() -> None:
+    """What stands against a threat names a test, too."""
+    assert unknown_tests(THREATS.read_text("utf-8")) == []
 
 
 def test_the_guard_over_decisions_can_fail() -> None:

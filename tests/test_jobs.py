@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 
 import pytest
 from homes import Home
@@ -116,3 +117,82 @@ def test_crontab_lines() -> None:
     lines = [line.split() for line in (JOBS / "crontab").read_text("utf-8").splitlines() if line.startswith(" ")]
     assert [Path(line[-1]).name for line in lines] == ["nightly.py", "month_close.py"]
     assert all(len(line) == 7 and (JOBS / Path(line[-1]).name).is_file() for line in lines)
+
+
+SYSTEMD = JOBS / "systemd"
+KUBERNETES = JOBS / "kubernetes"
+
+
+@pytest.mark.skipif(not which("systemd-analyze"), reason="needs systemd-analyze")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    """With the engine's path replaced by one that is here."""
+    for unit in SYSTEMD.iterdir():
+        text = unit.read_text("utf-8").replace("/opt/metering/.venv/bin/metering", "/bin/true")
+        (tmp_path / unit.name).write_text(text.replace("User=metering", "User=root"))
+    units = sorted(str(path) for path in tmp_path.iterdir())
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=60)
+    complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "metering-" in line]
+    assert complaints == [] and done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not which("systemd-analyze"), reason="needs systemd-analyze")
+@pytest.mark.parametrize(
+    ("timer", "after", "next_start"),
+    [
+        ("nightly", "2026-06-10 12:00 UTC", "Thu 2026-06-11 02:15:00 UTC"),
+        ("close", "2026-06-07 12:00 UTC", "Wed 2026-07-01 04:15:00 UTC"),
+        ("upkeep", "2026-06-10 12:00 UTC", "Sun 2026-06-14 05:15:00 UTC"),
+    ],
+)
+def test_timers_start_when_they_say(timer: str, after: str, next_start: str) -> None:
+    lines = (SYSTEMD / f"metering-{timer}.timer").read_text("utf-8").splitlines()
+    assert "Persistent=yes" in lines
+    (when,) = (line.removeprefix("OnCalendar=") for line in lines if line.startswith("OnCalendar="))
+    done = subprocess.run(
+        ["systemd-analyze", "calendar", f"--base-time={after}", when],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "TZ": "UTC"},
+    )  # fmt: skip
+    assert next_start in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(KUBERNETES.iterdir()), ids=lambda path: path.name)
+def test_cron_jobs_of_kubernetes(path: Path) -> None:
+    """One at a time, exit codes that no retry mends end the job, and nothing runs as root."""
+    yaml = pytest.importorskip("yaml")
+    spec = yaml.safe_load(path.read_text("utf-8"))["spec"]
+    job = spec["jobTemplate"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    crontab = (JOBS / "crontab").read_text("utf-8")
+    assert spec["concurrencyPolicy"] == "Forbid" and spec["startingDeadlineSeconds"] >= 3600
+    assert " ".join(spec["schedule"].split()) in " ".join(crontab.split())
+    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 75]
+    assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["args"][:2] == ["metering", "--json-logs"] and container["args"][2] in ("nightly", "close")
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*SYSTEMD.glob("*.service"), *KUBERNETES.iterdir()]), ids=lambda path: path.name
+)
+def test_units_answer_the_operator(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for question in ("# When:", "# Safe to repeat:", "# If it fails:", "# What to do"):
+        assert question in text
+
+
+def test_a_week_off_and_two_missed_closes(ready: Home) -> None:
+    """The next run does it all, in order, and says so."""
+    ready.file("metering.toml", '[billing]\nstart = "2026-05"\n')
+    ready.run("nightly", now="2026-05-02T02:15:00Z")
+    ready.accounts("acc-1,USD,20,pm_card_visa")
+    ready.events("2026-05-03 ready s2 acc=acc-1 gb=1", "b.jsonl")
+    late = ready.run("nightly", now="2026-05-09T02:15:00Z", exit_code=None)
+    assert "the last night was 2026-05-02T02:15:00Z: catching up after 7 days" in late.stderr
+    assert "1 events" in late.stderr
+    soon = ready.run("nightly", now="2026-05-10T03:15:00Z", exit_code=None)
+    assert "catching up" not in soon.stderr
+    done = ready.run("close", now="2026-07-05T04:15:00Z", exit_code=None)
+    assert "Catching up: 2026-05, 2026-06, in this order." in done.stderr
+    ready.now = "2026-07-05T04:15:00Z"
+    assert ready.column("invoices", "invoice") == ["INV-2026-05-000001", "INV-2026-06-000001"]

@@ -20,7 +20,8 @@ from metering.errors import MeteringError, NeedsPerson
 from metering.events.identities import Identities
 from metering.home import Home
 from metering.lake import Batch, Lake, connect, define
-from metering.lake.store import File, sha256_of
+from metering.lake.compaction import unlike
+from metering.lake.store import FIRST, MERGING, File, sha256_of
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
@@ -34,7 +35,6 @@ from metering.values import InvalidValue, parse_money
 
 _NOT_CHECKS = {"booked", "pending"}
 _BATCH = ("batch", "ingested_at")
-_MANIFEST_VERSION = 1
 
 
 def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
@@ -144,28 +144,27 @@ def _event_files(home: Home) -> list[str]:
     """Every file that the manifest names is there, unchanged, and has its rows."""
     found = []
     manifest = home.lake.manifest()
-    if manifest.version != _MANIFEST_VERSION:
+    if manifest.version != (MERGING if manifest.merged else FIRST):
         found.append(f"the manifest has version {manifest.version}")
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")
-        for file in (batch.events, batch.raw, batch.quarantine):
-            if file is None:
-                continue
-            path = home.lake.root / file.path
-            if not path.exists():
-                found.append(f"{file.path} is missing")
-            elif sha256_of(path) != file.sha256:
-                found.append(f"{file.path} was changed")
-            elif (rows := _rows(home.lake, batch, file)) != file.rows:
-                found.append(f"{file.path} has {rows} rows instead of {file.rows}")
         if (batch.events.rows if batch.events else 0) != (batch.raw.rows if batch.raw else 0):
             found.append(f"batch {batch.batch} has not one raw line for each event")
-    return found
+    raw = {batch.raw: batch for batch in manifest.batches if batch.raw}
+    for file in manifest.files:
+        path = home.lake.root / file.path
+        if not path.exists():
+            found.append(f"{file.path} is missing")
+        elif sha256_of(path) != file.sha256:
+            found.append(f"{file.path} was changed")
+        elif (rows := _rows(home.lake, raw.get(file), file)) != file.rows:
+            found.append(f"{file.path} has {rows} rows instead of {file.rows}")
+    return found or [problem for part in manifest.merged for problem in unlike(home.lake, manifest, part)]
 
 
-def _rows(lake: Lake, batch: Batch, file: File) -> int:
-    if file == batch.raw:
+def _rows(lake: Lake, batch: Batch | None, file: File) -> int:
+    if batch is not None:
         return sum(lines.num_rows for lines in lake.raw_lines(batch))
     return int(pq.read_metadata(lake.root / file.path).num_rows)
 

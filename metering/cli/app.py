@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import wraps
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -18,7 +19,7 @@ from metering.errors import FAILED, MeteringError, UsageError
 
 if TYPE_CHECKING:
     from metering.clock import Clock
-    from metering.home import Home
+    from metering.home import Home, Run
 
 
 @dataclass
@@ -29,6 +30,8 @@ class Context:
     now: str | None = None
     quiet: bool = False
     json_logs: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
+    """What every line of a JSON log says: the number of the run."""
 
     def clock(self) -> Clock:
         """The engine's clock."""
@@ -54,6 +57,7 @@ class Context:
 
         clock = self.clock()
         home = Home(Path(self.home_path or os.environ.get("METERING_HOME") or "."), clock)
+        home.on_run = lambda run: self.about.update(run=run)
         if not checked:
             return home
         home.check_fixed()
@@ -64,20 +68,50 @@ class Context:
             open_gateway(home).close()
         return home
 
+    @contextmanager
+    def job(self, home: Home, command: str, *, needs_book: bool = True) -> Iterator[Run]:
+        """A run that those who watch are told of: by a ping when it begins and ends, and by metrics.
+
+        A run that was refused before it was recorded leaves the metrics as they are: its ledger cannot be trusted.
+        """
+        from metering.telling.metrics import write_metrics
+        from metering.telling.ping import ping
+
+        code, recorded = FAILED, False
+        ping(home.clock, "start", self.say)
+        try:
+            with home.run(command, needs_book=needs_book) as run:
+                recorded = run.run > 0
+                yield run
+            code = run.exit_code
+        except MeteringError as error:
+            code = error.exit_code
+            raise
+        finally:
+            if recorded:
+                write_metrics(home, self.say)
+            ping(home.clock, str(code), self.say)
+
     def say(self, sentence: str, **facts: Any) -> None:
         """Talk: to standard error, as text or as one JSON object a line."""
         if self.json_logs:
-            click.echo(json.dumps({"message": sentence, **facts}, ensure_ascii=False), err=True)
+            self._log({"level": "info", "message": sentence, **facts})
         elif not self.quiet:
             click.echo(sentence, err=True)
 
     def complain(self, error: MeteringError) -> None:
         """Say what went wrong."""
         if self.json_logs:
-            facts = {"level": "error", "message": str(error), "exit_code": error.exit_code}
-            click.echo(json.dumps(facts, ensure_ascii=False), err=True)
+            self._log({"level": "error", "message": str(error), "exit_code": error.exit_code})
         else:
             click.echo(f"metering: {error}", err=True)
+
+    def _log(self, facts: dict[str, Any]) -> None:
+        from metering.clock import Clock
+        from metering.values import format_instant
+
+        line = {"time": format_instant(Clock().now()), **self.about, **facts}
+        click.echo(json.dumps(line, ensure_ascii=False), err=True)
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)
@@ -200,10 +234,18 @@ class _Lean(MetaPathFinder):
 def main() -> None:
     """The `metering` command."""
     sys.meta_path.insert(0, _Lean())
-    from metering.cli import commands, decisions, finance, safety  # noqa: F401  registers the commands
+    from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
 
     try:
-        app(prog_name="metering")
+        sys.exit(app.main(prog_name="metering", standalone_mode=False))
+    except click.ClickException as error:
+        if "--json-logs" in sys.argv:
+            Context(json_logs=True).complain(UsageError(error.format_message()))
+        else:
+            error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(FAILED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)

@@ -88,6 +88,7 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
     """Close a month: invoices, credit, balance, card. Without MONTH every ended month, in order."""
     from metering.close.run import Options, run_close
     from metering.reports.publish import publish_reports
+    from metering.telling.notices import tell
 
     home = context.open(charging=not dry_run)
     options = Options(month_option(month), dry_run, approve)
@@ -98,9 +99,9 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
         if result.hash:
             click.echo(result.hash)
         return result.exit_code
-    with home.run(f"close {month or ''}".strip()) as run:
+    with context.job(home, f"close {month or ''}".strip()) as run:
         result = run_close(home, run, options, context.say)
-        run.exit_code = result.exit_code
+        run.exit_code = worst(result.exit_code, tell(home, run, context.say))
         # The books are closed whether or not the reports can be written; the next night writes them.
         publish_reports(home, run, context.say)
     return run.exit_code
@@ -112,9 +113,10 @@ def collect(context: Context) -> int:
     from metering.corrections.card_refunds import card_sentences
     from metering.payments.adopt import check_gateway
     from metering.payments.collect import collect as run_collect
+    from metering.telling.notices import tell
 
     home = context.open(charging=True)
-    with home.run("collect") as run:
+    with context.job(home, "collect") as run:
         check_gateway(home, run)
         outcome = run_collect(home, run)
         for sentence in card_sentences(home, run, outcome):
@@ -122,7 +124,7 @@ def collect(context: Context) -> int:
             context.say(sentence)
         for event in outcome.notable:
             context.say(f"look at {event.invoice}: {event.kind}{f' ({event.reason})' if event.reason else ''}")
-        run.exit_code = outcome.exit_code
+        run.exit_code = worst(outcome.exit_code, tell(home, run, context.say))
     return run.exit_code
 
 
@@ -133,7 +135,7 @@ def nightly(context: Context) -> int:
     from metering.reports.publish import publish_reports
 
     home = context.open()
-    with home.run("nightly", needs_book=False) as run:
+    with context.job(home, "nightly", needs_book=False) as run:
         code = run_nightly(home, run, context.say)
         run.exit_code = worst(code, publish_reports(home, run, context.say))
     return run.exit_code

@@ -78,6 +78,8 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
         months = _months(home, options, say)
     if not months:
         say("There is nothing to close.")
+    if len(months) > 1 and not options.dry_run:
+        say(f"Catching up: {', '.join(map(str, months))}, in this order.")
     for month in months[:1] if options.dry_run else months:
         with lock():
             check_prices(home)

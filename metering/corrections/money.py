@@ -154,9 +154,7 @@ def _taken(con: sa.Connection, number: str, *, to_card_only: bool = False) -> in
     refunds = [
         row
         for row in made
-        if row["kind"] == "refund"
-        and row["correction"] not in refused
-        and (row["to_card"] or not to_card_only)
+        if row["kind"] == "refund" and row["correction"] not in refused and (row["to_card"] or not to_card_only)
     ]
     disputes = [row for row in made if row["kind"] == "dispute"]
     disputed: int = disputes[-1]["amount_minor"] if disputes and disputes[-1]["outcome"] != "won" else 0

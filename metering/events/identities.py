@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from metering.errors import MeteringError
 from metering.events.keys import Keys, identity_keys
 from metering.failpoints import failpoint
-from metering.lake import Batch, Lake
+from metering.lake import Batch, Lake, Merged
 
 FOLDER = "state/identities"
 _GROWTH = 4
@@ -64,8 +64,9 @@ class Identities:
         batches = self.lake.manifest().batches
         runs = self._sound(len(batches))
         covered = runs[-1].last if runs else 0
-        for batch in batches[covered:]:
-            runs.append(self._store(_entries_of(self.lake, batch), batch.batch, batch.batch))
+        for part in self.lake.manifest().parts(covered):
+            first = max(part.first, covered + 1)
+            runs.append(self._store(_sorted([_entries_of(self.lake, part, first, part.last)]), first, part.last))
             runs = self._merged(runs)
         kept = {run.name for run in runs}
         if self.folder.is_dir():
@@ -79,9 +80,10 @@ class Identities:
 
     def problems(self) -> Iterator[str]:
         """Where the index says something else than the events."""
-        batches = self.lake.manifest().batches
-        for run in self._sound(len(batches)):
-            members = [_entries_of(self.lake, batch) for batch in batches[run.first - 1 : run.last]]
+        manifest = self.lake.manifest()
+        for run in self._sound(len(manifest.batches)):
+            parts = manifest.parts(run.first - 1, run.last)
+            members = [_entries_of(self.lake, part, run.first, run.last) for part in parts]
             found, wanted = self._load(run), _sorted(members)
             if not (np.array_equal(found.keys, wanted.keys) and np.array_equal(found.batches, wanted.batches)):
                 yield f"{FOLDER}/{run.name} is not what the events say; delete it, and the next run makes it again"
@@ -137,22 +139,23 @@ def _sorted(members: list[Entries]) -> Entries:
     return Entries(keys[order], batches[order])
 
 
-def _entries_of(lake: Lake, batch: Batch) -> Entries:
-    """The keys of a batch's events, sorted."""
-    if batch.events is None:
+def _entries_of(lake: Lake, part: Batch | Merged, first: int, last: int) -> Entries:
+    """The keys of the events that some batches of a part brought, and the batch of each."""
+    if part.events is None:
         return _NONE
-    path: Path = lake.root / batch.events.path
+    path: Path = lake.root / part.events.path
+    keys, batches = [_NONE.keys], [_NONE.batches]
     try:
         with pq.ParquetFile(path) as file:
-            keys = [
-                identity_keys(rows.column("source"), rows.column("id"))
-                for rows in file.iter_batches(columns=["source", "id"])
-            ]
+            for rows in file.iter_batches(columns=["batch", "source", "id"]):
+                of = rows.column("batch").to_numpy()
+                wanted = (of >= first) & (of <= last)
+                keys.append(identity_keys(rows.column("source"), rows.column("id"))[wanted])
+                batches.append(of[wanted].astype(np.uint32))
     except FileNotFoundError:
         raise MeteringError(
             f"{path} is missing: without it nobody can tell which events are repeats.",
             unchanged="The lake is as it was.",
             remedy="Restore the file from a backup.",
         ) from None
-    found = np.sort(np.concatenate(keys))
-    return Entries(found, np.full(len(found), batch.batch, np.uint32))
+    return Entries(np.concatenate(keys), np.concatenate(batches))

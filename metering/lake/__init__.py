@@ -6,6 +6,6 @@ is after. What only the ledger decides (closes, documents) lies here too, under 
 """
 
 from metering.lake.duck import compose, connect, define
-from metering.lake.store import Batch, Lake, Manifest
+from metering.lake.store import Batch, Lake, Manifest, Merged
 
-__all__ = ["Batch", "Lake", "Manifest", "compose", "connect", "define"]
+__all__ = ["Batch", "Lake", "Manifest", "Merged", "compose", "connect", "define"]

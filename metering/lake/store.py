@@ -12,11 +12,15 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.errors import MeteringError
+from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.schema import arrow_schema
 
 MANIFEST = "manifest.json"
+FIRST, MERGING = 1, 2
+"""Versions of the manifest: the second one names merged files."""
+VERSION = MERGING
+"""The newest version that this engine reads."""
 _RAW_BYTES = 2**22
 PARQUET = {"compression": "zstd"}
 ROW_GROUP = 122_880
@@ -41,17 +45,51 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: File | None = None
     duplicates: int = 0
 
+    @property
+    def first(self) -> int:
+        """A batch is a part of the lake by itself, until it is merged with others."""
+        return self.batch
+
+    @property
+    def last(self) -> int:
+        """The same."""
+        return self.batch
+
+
+class Merged(msgspec.Struct, frozen=True, kw_only=True):
+    """The files that hold the rows of consecutive batches; each batch keeps the hash of the file that it came in."""
+
+    first: int
+    last: int
+    events: File | None = None
+    quarantine: File | None = None
+
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What counts: every committed batch, in order."""
+    """What counts: every committed batch, in order, and where the rows of merged ones are now."""
 
-    version: int = 1
+    version: int = FIRST
     batches: list[Batch] = []
+    merged: list[Merged] = []
 
     @property
     def last_batch(self) -> int:
         """The number of the last batch, 0 before the first."""
         return self.batches[-1].batch if self.batches else 0
+
+    def parts(self, after: int = 0, through: int | None = None) -> list[Batch | Merged]:
+        """What holds the rows of the batches after one and through another; a merged part may hold others."""
+        last = self.last_batch if through is None else through
+        merged = [part for part in self.merged if part.first <= last and part.last > after]
+        covered = {number for part in merged for number in range(part.first, part.last + 1)}
+        single = [batch for batch in self.batches if after < batch.batch <= last and batch.batch not in covered]
+        return sorted((*merged, *single), key=lambda part: part.first)
+
+    @property
+    def files(self) -> list[File]:
+        """Every file that must be there."""
+        held = [file for part in self.parts() for file in (part.events, part.quarantine)]
+        return [file for file in (*held, *(batch.raw for batch in self.batches)) if file is not None]
 
 
 class Lake:
@@ -64,7 +102,7 @@ class Lake:
         """The manifest as it is now; an empty one before the first commit."""
         path = self.root / MANIFEST
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Manifest)
+            return _readable(path, msgspec.json.decode(path.read_bytes(), type=Manifest))
         except FileNotFoundError:
             if any((self.root / "events").glob("*.parquet")):
                 raise MeteringError(
@@ -110,8 +148,17 @@ class Lake:
                 remedy="Run the command again.",
             )
         failpoint("lake.before_commit")
-        self._swap(Manifest(version=manifest.version, batches=[*manifest.batches, batch]))
+        self._swap(msgspec.structs.replace(manifest, batches=[*manifest.batches, batch]))
         failpoint("lake.after_commit")
+
+    def merge(self, merged: list[Merged]) -> None:
+        """Have these files count for the batches that they cover, in place of what counted for them."""
+        manifest = self.manifest()
+        kept = [old for old in manifest.merged if not any(new.first <= old.first <= new.last for new in merged)]
+        parts = sorted((*kept, *merged), key=lambda part: part.first)
+        failpoint("compact.before_swap")
+        self._swap(msgspec.structs.replace(manifest, version=MERGING, merged=parts))
+        failpoint("compact.after_swap")
 
     def _swap(self, manifest: Manifest) -> None:
         part = self.root / f".{MANIFEST}.part"
@@ -122,14 +169,20 @@ class Lake:
 
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
-        batches = [b for b in self.manifest().batches if through is None or b.batch <= through]
-        self._view(con, "events", "events", [batch.events for batch in batches])
-        self._view(con, "quarantine", "quarantine", [batch.quarantine for batch in batches])
+        manifest = self.manifest()
+        last = manifest.last_batch if through is None else through
+        parts = manifest.parts(0, last)
+        cut = f"batch <= {last}" if any(part.last > last for part in parts) else None
+        self._view(con, "events", "events", parts, cut)
+        self._view(con, "quarantine", "quarantine", parts, cut)
 
     def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
         """Define a relation of the events of some batches."""
-        chosen = [batch.events for batch in self.manifest().batches if batch.batch in numbers]
-        self._view(con, name, "events", chosen)
+        wanted = set(numbers)
+        parts = [part for part in self.manifest().parts() if not wanted.isdisjoint(range(part.first, part.last + 1))]
+        merged = any(part.first < part.last for part in parts)
+        chosen = f"batch IN ({', '.join(map(str, sorted(wanted)))})" if merged else None
+        self._view(con, name, "events", parts, chosen)
 
     def attach_raw(self, con: duckdb.DuckDBPyConnection, numbers: Collection[int]) -> None:
         """Define the relation `raw`: the lines of the events of some batches, as they came."""
@@ -161,12 +214,26 @@ class Lake:
                 ]
                 yield pa.Table.from_arrays(columns, schema=arrow_schema("raw"))
 
-    def _view(self, con: duckdb.DuckDBPyConnection, name: str, table: str, files: Iterable[File | None]) -> None:
-        paths = [str(self.root / file.path) for file in files if file is not None]
-        if paths:
-            con.read_parquet(paths).create_view(name, replace=True)
-        else:
+    def _view(
+        self, con: duckdb.DuckDBPyConnection, name: str, table: str, parts: Iterable[Batch | Merged], cut: str | None
+    ) -> None:
+        """Define the rows of a table that some parts hold, without those of other batches."""
+        paths = [str(self.root / file.path) for part in parts if (file := getattr(part, table)) is not None]
+        if not paths:
             con.from_arrow(arrow_schema(table).empty_table()).create_view(name, replace=True)
+            return
+        rows = con.read_parquet(paths)
+        (rows.filter(cut) if cut else rows).create_view(name, replace=True)
+
+
+def _readable(path: Path, manifest: Manifest) -> Manifest:
+    if manifest.version > VERSION:
+        raise UsageError(
+            f"{path} has version {manifest.version}; this engine knows {VERSION}.",
+            unchanged="Nothing was read or written.",
+            remedy="Use the version of metering that wrote it.",
+        )
+    return manifest
 
 
 def sha256_of(path: Path) -> str:

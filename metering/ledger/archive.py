@@ -340,7 +340,7 @@ def take_over(con: sa.Connection, book: Book, lake: Path) -> dict[str, int]:
     for name in archived_tables():
         _update(con, book, name, {count: row for count, row in newer[name].items() if count <= here[name]})
     added = {
-        name: _insert(con, folder, name, newer[name], here[name], later[-1].through[name] if later else 0)
+        name: _insert(con, folder, name, newer[name], here[name], later[-1].through.get(name, 0) if later else 0)
         for name in sorted(archived_tables(), key=lambda name: name != "entries")
     }
     touched = {row["invoice"] for name in ("entries", "invoices", "corrections") for row in newer[name].values()}

@@ -8,7 +8,7 @@ import hashlib
 import os
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from metering.errors import MeteringError
+from metering.errors import MeteringError, UsageError
 from metering.ledger.tables import metadata
 from metering.schema import table as schema
 from metering.schema import tables
 from metering.sql import sql
 
 BUSY_SECONDS = 60
-VERSION = 3
+VERSION = 4
 """The version of the ledger's schema, kept in the database itself (`PRAGMA user_version`)."""
 
 
@@ -115,6 +115,23 @@ class Book:
         except _Rehearsed:
             pass
 
+    def migrate(self, change: Callable[[sa.Connection], None]) -> None:
+        """Change a ledger of another version in one transaction; at its end it must be of this one."""
+        with self._turn():
+            engine = self._connect()
+            try:
+                with engine.connect() as con:
+                    con.exec_driver_sql("BEGIN IMMEDIATE")
+                    try:
+                        change(con)
+                        self._check_version(con)
+                    except BaseException:
+                        con.exec_driver_sql("ROLLBACK")
+                        raise
+                    con.exec_driver_sql("COMMIT")
+            finally:
+                engine.dispose()
+
     def create(self) -> None:
         """Make the tables if they are not there."""
         with self.write():
@@ -159,6 +176,14 @@ class Book:
     def _open(self) -> sa.Engine:
         if not self.exists:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        engine = self._connect()
+        with engine.connect() as con:
+            if con.exec_driver_sql("PRAGMA user_version").scalar_one() == 0:
+                _create(con)
+            self._check_version(con)
+        return engine
+
+    def _connect(self) -> sa.Engine:
         engine = sa.create_engine(
             f"sqlite:///{self.path}",
             isolation_level="AUTOCOMMIT",
@@ -166,19 +191,17 @@ class Book:
             poolclass=sa.pool.QueuePool,
         )
         sa.event.listen(engine, "connect", _configure)
-        with engine.connect() as con:
-            if con.exec_driver_sql("PRAGMA user_version").scalar_one() == 0:
-                _create(con)
-            self._check_version(con)
         return engine
 
     def _check_version(self, con: sa.Connection) -> None:
         version = con.exec_driver_sql("PRAGMA user_version").scalar_one()
         if version != VERSION:
-            raise MeteringError(
+            raise UsageError(
                 f"The ledger {self.path.name} has schema version {version}; this engine knows {VERSION}.",
                 unchanged="The ledger is as it was.",
-                remedy="Use the version of metering that wrote it.",
+                remedy="Use the version of metering that wrote it."
+                if version > VERSION
+                else "Run `metering upgrade`: it makes a backup first.",
             )
 
 
@@ -212,16 +235,22 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
 
 def _create(con: sa.Connection) -> None:
     con.exec_driver_sql("BEGIN IMMEDIATE")
+    create_missing(con)
+    _run(con, sql("ledger", "balanced.sqlite"))
+    con.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+    con.exec_driver_sql("COMMIT")
+
+
+def create_missing(con: sa.Connection) -> None:
+    """Make every table that is not there yet, with the triggers that keep its rows; `con` is in a transaction."""
+    there = set(sa.inspect(con).get_table_names())
     metadata().create_all(con)
     for table in tables().values():
-        if table.stored == "ledger":
+        if table.stored == "ledger" and table.name not in there:
             fixed = ", ".join(
                 f'"{column.name}"' for column in metadata().tables[table.name].c if column.name not in table.mutable
             )
             _run(con, sql("ledger", "append_only.sqlite").format(table=table.name, fixed=fixed))
-    _run(con, sql("ledger", "balanced.sqlite"))
-    con.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
-    con.exec_driver_sql("COMMIT")
 
 
 def _run(con: sa.Connection, script: str) -> None:

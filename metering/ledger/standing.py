@@ -88,6 +88,14 @@ def carried(con: sa.Connection) -> list[Carried]:
     return [Carried(invoice, account, int(amount)) for invoice, account, amount in con.execute(query)]
 
 
+def last_known_batch(con: sa.Connection) -> int:
+    """The last batch of the lake that a run or a close has recorded; 0 before the first."""
+    runs, closes = metadata().tables["runs"], metadata().tables["closes"]
+    brought = con.scalar(sa.select(sa.func.max(runs.c.batch))) or 0
+    counted = con.scalar(sa.select(sa.func.max(closes.c.events_through))) or 0
+    return max(brought, counted)
+
+
 def open_minor(con: sa.Connection, account: str) -> list[tuple[str, int]]:
     """The account's open invoices, oldest first, with what is owed on each beyond what is set aside for it."""
     status = metadata().tables["invoice_status"]

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 from urllib.parse import quote
 
 import msgspec
@@ -138,7 +138,7 @@ def _copy_lake(lake: Lake, target: Path) -> None:
         manifest = lake.manifest()
         _copy_tree(lake.root, target, _copy_file, skip="state")
         copied = Lake(target)
-        missing = [file for file in _named(msgspec.to_builtins(manifest)) if not (target / file).exists()]
+        missing = [file.path for file in manifest.files if not (target / file.path).exists()]
         if not missing and copied.manifest() == manifest:
             return
         if attempt and missing and all(not (lake.root / file).exists() for file in missing):
@@ -152,18 +152,6 @@ def _copy_lake(lake: Lake, target: Path) -> None:
         unchanged="No backup was made.",
         remedy="Run the backup again when no ingest runs.",
     )
-
-
-def _named(value: Any) -> Iterator[str]:
-    """The paths of all files that a manifest names."""
-    if isinstance(value, dict):
-        if "path" in value and "sha256" in value:
-            yield value["path"]
-        for member in value.values():
-            yield from _named(member)
-    elif isinstance(value, (list, tuple)):
-        for member in value:
-            yield from _named(member)
 
 
 def _copy_tree(source: Path, target: Path, copy: Callable[[Path, Path], None], skip: str = "") -> None:

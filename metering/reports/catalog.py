@@ -39,6 +39,12 @@ def reconciliations() -> dict[str, Report]:
     return _read("schemas/reconcile.toml")
 
 
+@cache
+def operations() -> dict[str, Report]:
+    """What the operator's commands print, by name."""
+    return _read("schemas/operations.toml")
+
+
 def _read(path: str) -> dict[str, Report]:
     document = tomllib.loads(shipped(path).read_text("utf-8"))
     return {

@@ -1,0 +1,32 @@
+"""What a check has found."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+SHOWN = 20
+"""So many findings of one kind are told one by one."""
+
+
+class Finding(NamedTuple):
+    """One row: `warn` will hurt later, `fail` hurts now."""
+
+    state: str
+    what: str
+    remedy: str = ""
+
+
+def ok(what: str) -> Finding:
+    """All is well."""
+    return Finding(OK, what)
+
+
+def warn(what: str, remedy: str) -> Finding:
+    """It will hurt later."""
+    return Finding(WARN, what, remedy)
+
+
+def fail(what: str, remedy: str) -> Finding:
+    """It hurts now."""
+    return Finding(FAIL, what, remedy)

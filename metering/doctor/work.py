@@ -1,0 +1,114 @@
+"""The work: what waits, what was missed, what is overdue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from metering.close.closed import closed_months
+from metering.doctor.finding import SHOWN, Finding, fail, ok, warn
+from metering.errors import DONE, NEEDS_PERSON
+from metering.events.sources import strangers, waiting
+from metering.home import Home
+from metering.lake import connect
+from metering.ledger.book import rows
+from metering.ledger.tables import metadata
+from metering.reports.ask import ask
+from metering.usage import meter
+from metering.values import Month, format_instant
+
+HOUR = 3600 * 10**6
+NIGHT = 26 * HOUR
+"""A night that begins two hours late is no missed one."""
+CLOSE_WITHIN = 72 * HOUR
+
+
+def inbox(home: Home) -> Iterator[Finding]:
+    """What waits is taken within a night; nothing lies there that no run takes."""
+    if not home.inbox.is_dir():
+        yield fail("there is no inbox/", "Run `metering init` on this home: it overwrites nothing.")
+        return
+    files = waiting(home.inbox)
+    old = [path for path in files if home.now - _written(path.stat().st_mtime_ns) > NIGHT]
+    for path in strangers(home.inbox)[:SHOWN]:
+        yield warn(f"{path.name}: no run takes it, its name is not that of an event file", "Rename or remove it.")
+    for path in sorted(home.inbox.iterdir()):
+        unfinished = path.name.lower().endswith((".part", ".tmp")) and path.is_file()
+        if unfinished and home.now - _written(path.stat().st_mtime_ns) > NIGHT:
+            yield warn(f"{path.name}: unfinished for more than a day", "Look whether its producer died.")
+    if old:
+        yield warn(f"{len(files)} files wait, {len(old)} of them for more than a day", "Run `metering nightly`.")
+    else:
+        yield ok(f"{len(files)} files wait")
+
+
+def _written(nanoseconds: int) -> int:
+    return nanoseconds // 1000
+
+
+def quarantine(home: Home) -> Iterator[Finding]:
+    """No bad line waits for somebody to look at it."""
+    count = ask(home, "quarantine").num_rows
+    if count:
+        yield warn(f"{count} lines unresolved", "`metering quarantine` lists them; `quarantine resolve` ends one.")
+    else:
+        yield ok("nothing unresolved")
+
+
+def nights(home: Home) -> Iterator[Finding]:
+    """The last night ran to its end, and that was not long ago."""
+    runs = metadata().tables["runs"]
+    with home.book.read() as con:
+        query = sa.select(runs).where(runs.c.command == "nightly").order_by(runs.c.run.desc()).limit(1)
+        last = con.execute(query).mappings().first()
+    if last is None:
+        if home.lake.manifest().batches:
+            yield warn("no night has ever run here", "Start jobs/nightly.py every night: see jobs/.")
+        else:
+            yield ok("nothing has run here yet")
+        return
+    told = f"the last one began {format_instant(last['started_at'])}"
+    age = home.now - last["started_at"]
+    if age > NIGHT:
+        yield warn(f"{told}: {age // (24 * HOUR) or 1} missed", "Run `metering nightly`; look at the timer.")
+    elif last["ended_at"] is None and age > 6 * HOUR:
+        yield warn(f"{told} and never ended: it was killed", "Run `metering nightly` again.")
+    elif last["exit_code"] not in (None, DONE, NEEDS_PERSON):
+        yield fail(f"{told} and ended with exit {last['exit_code']}: {last['summary']}", "Run `metering nightly`.")
+    else:
+        yield ok(told)
+
+
+def closes(home: Home) -> Iterator[Finding]:
+    """Every month that has ended is closed within three days."""
+    zone = home.config.billing.zone
+    with home.book.read() as con:
+        closed = closed_months(con)
+    first = closed[-1].plus(1) if closed else home.config.billing.start_month or _first_used(home)
+    current = Month.of(home.now, zone)
+    waiting_months = [] if first is None or first >= current else meter.months_between(first, current.plus(-1))
+    late = [month for month in waiting_months if home.now - month.bounds(zone)[1] > CLOSE_WITHIN]
+    for month in late:
+        yield warn(f"{month} ended more than three days ago and is not closed", "Run `metering close`.")
+    if not late:
+        told = f"closed up to {closed[-1]}" if closed else "no month is closed"
+        yield ok(told + "".join(f"; {month} can be closed" for month in waiting_months))
+
+
+def _first_used(home: Home) -> Month | None:
+    con = connect(home.config.engine.memory_limit)
+    home.lake.attach(con)
+    meter.open_relations(con, home.now, home.config.billing.zone)
+    return meter.first_month(con, home.config.billing.zone)
+
+
+def payments(home: Home) -> Iterator[Finding]:
+    """No attempt stays without a known outcome for more than a day."""
+    with home.book.read() as con:
+        unknown = [row for row in rows(con, "payments", status="unknown") if home.now - row["created_at"] > NIGHT]
+    for row in unknown[:SHOWN]:
+        since = format_instant(row["created_at"])
+        yield warn(f"{row['payment']}: its outcome is unknown since {since}", "Run `metering collect`.")
+    if not unknown:
+        yield ok("every older attempt has a known outcome")

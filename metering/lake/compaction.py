@@ -1,0 +1,132 @@
+"""Merging many small files into few large ones, which changes nothing that anybody sees.
+
+Rows keep the number of their batch, so that a question as of a batch still sees what it saw. The manifest keeps
+every batch with the hash of the file that it was committed with: what a merged file must hold stays on record. The
+old files stay until `gc` takes them, because readers may still be at them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from metering.errors import MeteringError
+from metering.lake.duck import connect
+from metering.lake.store import Batch, File, Lake, Manifest, Merged, sha256_of
+
+TARGET_BYTES = 64 * 2**20
+"""A merged file is not made larger than this, and files of half of it are left as they are."""
+LEAST_PARTS = 16
+"""Fewer neighbours than this are not worth a new file."""
+SCRATCH = ".compact.part"
+_ORDER = {"events": "type, time, batch, source, id", "quarantine": "batch, file, line, id"}
+
+
+class Done(NamedTuple):
+    """How many files became how many."""
+
+    before: int
+    after: int
+
+
+def compact(
+    lake: Lake, *, least: int = LEAST_PARTS, target: int = TARGET_BYTES, memory_limit: str | None = None
+) -> Done:
+    """Merge runs of neighbouring small files; the caller holds the run lock.
+
+    Raises MeteringError, having changed nothing, where a file is not what the manifest says.
+    """
+    manifest = lake.manifest()
+    scratch = lake.root / SCRATCH
+    try:
+        groups = [group for group in _groups(lake, manifest, target) if len(group) >= least]
+        merged = [_merge(lake, manifest, group, scratch, memory_limit) for group in groups]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if merged:
+        lake.merge(merged)
+    return Done(_count(manifest), _count(lake.manifest()))
+
+
+def _count(manifest: Manifest) -> int:
+    return sum(len(_files(part)) for part in manifest.parts())
+
+
+def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[Batch | Merged]]:
+    """Runs of neighbours that fit into one file together."""
+    group: list[Batch | Merged] = []
+    size = 0
+    for part in manifest.parts():
+        own = sum((lake.root / file.path).stat().st_size for file in _files(part))
+        if size + own > target or own > target // 2:
+            yield group
+            group, size = [], 0
+        if own <= target // 2:
+            group.append(part)
+            size += own
+    yield group
+
+
+def _files(part: Batch | Merged) -> list[File]:
+    return [file for file in (part.events, part.quarantine) if file is not None]
+
+
+def _merge(
+    lake: Lake, manifest: Manifest, group: Sequence[Batch | Merged], scratch: Path, memory_limit: str | None
+) -> Merged:
+    for file in (file for part in group for file in _files(part)):
+        if sha256_of(lake.root / file.path) != file.sha256:
+            raise MeteringError(
+                f"{file.path} was changed.",
+                unchanged="Nothing was merged.",
+                remedy="Run `metering verify`, and put the file back from a backup.",
+            )
+    first, last = group[0].first, group[-1].last
+    merged = Merged(
+        first=first,
+        last=last,
+        events=_write(lake, "events", [part.events for part in group], first, last, scratch, memory_limit),
+        quarantine=_write(lake, "quarantine", [part.quarantine for part in group], first, last, scratch, memory_limit),
+    )
+    for problem in unlike(lake, manifest, merged):
+        raise MeteringError(f"{problem}.", unchanged="Nothing was merged.", remedy="Run `metering verify`.")
+    return merged
+
+
+def _write(
+    lake: Lake, table: str, parts: Sequence[File | None], first: int, last: int, scratch: Path, memory_limit: str | None
+) -> File | None:
+    files = [file for file in parts if file is not None]
+    if not files:
+        return None
+
+    def copy(part: Path) -> None:
+        with connect(memory_limit, scratch) as con:
+            con.read_parquet([str(lake.root / file.path) for file in files]).create_view("parts")
+            con.sql(f"SELECT * FROM parts ORDER BY {_ORDER[table]}").write_parquet(
+                str(part), compression="zstd", row_group_size=122_880
+            )
+
+    return lake.write(f"{table}/{first:08}-{last:08}.parquet", copy, sum(file.rows for file in files))
+
+
+def unlike(lake: Lake, manifest: Manifest, merged: Merged) -> Iterator[str]:
+    """Where merged files do not hold what the batches brought: rows of each batch, and of no other."""
+    for table in ("events", "quarantine"):
+        file: File | None = getattr(merged, table)
+        wanted = {
+            batch.batch: held.rows
+            for batch in manifest.batches
+            if merged.first <= batch.batch <= merged.last and (held := getattr(batch, table)) is not None
+        }
+        found: dict[int, int] = {}
+        if file is not None:
+            with connect() as con:
+                con.read_parquet(str(lake.root / file.path)).create_view("rows_of_file")
+                query = "SELECT batch, count(*) FROM rows_of_file GROUP BY batch"
+                found = dict(con.execute(query).fetchall())
+        if found != wanted:
+            name = file.path if file else f"the {table} of batches {merged.first} to {merged.last}"
+            yield f"{name} does not hold the rows of its batches"

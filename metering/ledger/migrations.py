@@ -1,0 +1,42 @@
+"""The way of a ledger from an earlier schema version to this one, a step per version; nothing that is there changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from metering.failpoints import failpoint
+from metering.ledger.book import VERSION, create_missing
+from metering.ledger.tables import metadata
+
+
+def migrate(con: sa.Connection, version: int, now: int) -> None:
+    """Bring a ledger of an earlier version to this one; `con` is in a write transaction."""
+    create_missing(con)
+    for step in range(version, VERSION):
+        STEPS[step](con, now)
+    con.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+    failpoint("upgrade.before_commit")
+
+
+OLDEST = 3
+"""The first version that can be brought forward; an earlier one was never released."""
+
+
+def _notices(con: sa.Connection, now: int) -> None:
+    """What happened before there were notices counts as told: nobody wants years of them at once."""
+    from metering.ledger.book import insert
+    from metering.sql import sql
+
+    run = con.scalar(sa.select(sa.func.max(metadata().tables["runs"].c.run))) or 0
+    old = con.execute(sa.text(sql("telling", "untold"))).mappings().all()
+    insert(
+        con,
+        "notices",
+        [{"notice": r["notice"], "kind": r["kind"], "subject": r["subject"], "told_at": now, "run": run} for r in old],
+    )
+
+
+STEPS: dict[int, Callable[[sa.Connection, int], None]] = {3: _notices}
+"""Each step by the version that it starts from; new tables are there already."""
