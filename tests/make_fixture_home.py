@@ -7,6 +7,7 @@ Run it once when the version of the ledger or the lake changes, commit the new f
 
 from __future__ import annotations
 
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,9 +45,11 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     target = FOLDER / f"home-{VERSION}.tar.gz"
     with TemporaryDirectory() as folder:
-        home = Home(Path(folder) / "home")
-        play(home)
-        home.run("backup", str(target))
+        # What a run was told is kept: relative paths are of no machine.
+        with chdir(folder):
+            home = Home(Path("home"))
+            play(home)
+            home.run("backup", str(target))
     print(f"{target.name}: {target.stat().st_size:,} bytes")
 
 
