@@ -44,12 +44,11 @@ def main() -> None:
     """Write the file unless it is there."""
     FOLDER.mkdir(exist_ok=True)
     target = FOLDER / f"home-{VERSION}.tar.gz"
-    with TemporaryDirectory() as folder:
-        # What a run was told is kept: relative paths are of no machine.
-        with chdir(folder):
-            home = Home(Path("home"))
-            play(home)
-            home.run("backup", str(target))
+    # What a run was told is kept: relative paths are of no machine.
+    with TemporaryDirectory() as folder, chdir(folder):
+        home = Home(Path("home"))
+        play(home)
+        home.run("backup", str(target))
     print(f"{target.name}: {target.stat().st_size:,} bytes")
 
 

@@ -157,6 +157,16 @@ def test_the_chart_says_what_each_account_is() -> None:
         assert account.get("per") in (None, "invoice", "account_id", "reference")
 
 
+def test_more_values_than_a_statement_takes(posted: Book) -> None:
+    """Asked for in parts, rows still come once and in key order; 40,000 is more than SQLite takes at once."""
+    with posted.read() as con:
+        every = rows(con, "entries")
+        wanted = list(range(40_000, 0, -1))
+        assert len(every) > 1
+        assert rows(con, "entries", entry=wanted + wanted) == every
+        assert rows(con, "entries", entry=wanted, transaction=set(wanted)) == every
+
+
 # Only ever added to
 
 

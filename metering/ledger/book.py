@@ -23,6 +23,8 @@ from metering.schema import tables
 from metering.sql import sql
 
 BUSY_SECONDS = 60
+MOST_VALUES = 10_000
+"""Values in one condition of a statement."""
 VERSION = 4
 """The version of the ledger's schema, kept in the database itself (`PRAGMA user_version`)."""
 
@@ -281,10 +283,28 @@ def change(con: sa.Connection, table: str, key: Mapping[str, Any], **values: Any
 
 
 def rows(con: sa.Connection, table: str, **where: Any) -> list[dict[str, Any]]:
-    """The rows of a table with the given values, in key order."""
+    """The rows of a table with the given values, in key order; a list or a set stands for any of its values."""
     found = metadata().tables[table]
     known = schema(table)
     query = sa.select(*(found.c[name] for name in known.names)).order_by(*(found.c[name] for name in known.key))
+    many: list[tuple[str, list[Any]]] = []
     for name, value in where.items():
-        query = query.where(found.c[name].in_(value) if isinstance(value, (list, set)) else found.c[name] == value)
-    return [dict(zip(known.names, row, strict=True)) for row in con.execute(query)]
+        if isinstance(value, (list, set)):
+            many.append((name, list(dict.fromkeys(value))))
+        else:
+            query = query.where(found.c[name] == value)
+    taken = [row for part in _parts(query, found, many) for row in con.execute(part)]
+    if any(len(values) > MOST_VALUES for _, values in many):
+        places = [known.names.index(name) for name in known.key]
+        taken.sort(key=lambda row: [row[place] for place in places])
+    return [dict(zip(known.names, row, strict=True)) for row in taken]
+
+
+def _parts(query: sa.Select[Any], table: sa.Table, many: list[tuple[str, list[Any]]]) -> Iterator[sa.Select[Any]]:
+    """The query for some values at a time: a statement takes no more than 32,766 (SQLite's limit)."""
+    if not many:
+        yield query
+        return
+    (name, values), *rest = many
+    for start in range(0, max(len(values), 1), MOST_VALUES):
+        yield from _parts(query.where(table.c[name].in_(values[start : start + MOST_VALUES])), table, rest)
