@@ -225,7 +225,9 @@ def test_every_file_of_the_lake_is_proven(copied: Engine) -> None:
     files = sorted(path for path in copied.lake.root.rglob("*.*") if "state" not in path.parts and path.is_file())
     files = [path for path in files if not path.name.startswith(".")]
     files.remove(copied.lake.root / "manifest.json")
-    assert {path.parent.name for path in files} >= {"events", "raw", "quarantine", "2026-05"}
+    assert {path.parent.name for path in files} >= {"events", "raw", "quarantine", "2026-05", "ledger"}
+    # The ledger may be ahead of its copy, by what posts nothing: the next run tells of it again.
+    last_copy = max(path for path in files if path.parent.name == "ledger")
     for path in files:
         whole = path.read_bytes()
         rows = pq.read_table(path) if path.suffix == ".parquet" else None
@@ -233,7 +235,7 @@ def test_every_file_of_the_lake_is_proven(copied: Engine) -> None:
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
             assert found(copied) or same(path, rows), (path, place)
         path.unlink()
-        assert found(copied), path
+        assert found(copied) or path == last_copy, path
         path.write_bytes(whole)
     assert found(copied) is None
 
