@@ -186,7 +186,7 @@ class _Workbook:
                 cells = f"'{self._name}'!{xl_range_abs(1, index, last, index)}"
                 formula = f"=SUM({cells})" if where is None else f"=SUMIF({where},$A{row + 1},{cells})"
                 pattern = _pattern(self._columns[index].kind, currency, sums[place - 1])
-                sheet.write_formula(row, place, formula, self._format(pattern), float(sums[place - 1]))
+                sheet.write_formula(row, place, formula, self._format(pattern), sums[place - 1])
 
     def _sums(self) -> list[tuple[str, list[Decimal]]]:
         """The sums by currency, which a reader that does not calculate shows."""

@@ -1,19 +1,6 @@
 -- One snapshot that became ready: its earliest ready event; of two at one instant, the smaller (source, id).
 -- Only the few snapshots with several ready events are ranked: ranking all would cost more than the whole metering.
-SELECT
-    subject_high,
-    subject_low,
-    snapshot_id,
-    ready_at,
-    source,
-    id,
-    account_id,
-    project_id,
-    region,
-    resource_type,
-    resource_id,
-    name,
-    size_bytes
+SELECT ready_events.*
 FROM ready_events
 ANTI JOIN ready_again USING (subject_high, subject_low)
 UNION ALL
