@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from metering.cli.app import Context
+from metering.clock import stopwatch
+from metering.values import MICROS_PER_SECOND
 
-QUIET_SECONDS = 1.0
+QUIET_MICROS = MICROS_PER_SECOND
 """What takes no longer shows nothing."""
 
 
@@ -25,13 +26,13 @@ def reading(context: Context) -> Iterator[Callable[[int, int, int], None] | None
     columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]} lines/s"), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task("reading", total=None, rate="…")
-    began = time.monotonic()
+    passed = stopwatch()
 
     def show(done: int, total: int, lines: int) -> None:
-        seconds = time.monotonic() - began
-        if seconds > QUIET_SECONDS:
+        micros = passed()
+        if micros > QUIET_MICROS:
             bar.start()
-            bar.update(task, completed=done, total=total or None, rate=f"{int(lines / seconds):,}")
+            bar.update(task, completed=done, total=total or None, rate=f"{lines * MICROS_PER_SECOND // micros:,}")
 
     try:
         yield show
