@@ -114,6 +114,15 @@ class Lake:
         part.replace(self.root / MANIFEST)
         _sync_folder(self.root)
 
+    def attach_events(self, con: duckdb.DuckDBPyConnection, name: str, after: int, through: int) -> int:
+        """Define the events of the batches after one and through another as a relation; how many there are."""
+        files = [b.events for b in self.manifest().batches if after < b.batch <= through and b.events is not None]
+        if files:
+            con.read_parquet([str(self.root / file.path) for file in files]).create_view(name, replace=True)
+        else:
+            con.from_arrow(arrow_schema("events").empty_table()).create_view(name, replace=True)
+        return sum(file.rows for file in files)
+
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
         batches = [b for b in self.manifest().batches if through is None or b.batch <= through]

@@ -17,6 +17,7 @@ import pyarrow as pa
 from metering.errors import MeteringError
 from metering.lake import compose
 from metering.sql import sql
+from metering.usage.kept import is_kept, narrow
 from metering.usage.zone import offsets
 from metering.values import Month
 
@@ -87,7 +88,10 @@ def set_now(con: duckdb.DuckDBPyConnection, now: int) -> None:
 
 def set_periods(con: duckdb.DuckDBPyConnection, periods: Iterable[Period]) -> None:
     """Set the periods that usage is cut into; they should not overlap."""
-    _give(con, "periods", periods)
+    values = list(periods)
+    _give(con, "periods", values)
+    if is_kept(con):
+        narrow(con, min((start for _, start, _ in values), default=_LOWEST))
 
 
 def months_between(first: Month, last: Month) -> list[Month]:
@@ -156,7 +160,8 @@ def alive(con: duckdb.DuckDBPyConnection) -> pa.Table:
 def first_month(con: duckdb.DuckDBPyConnection, zone: tzinfo) -> Month | None:
     """The month in which the first usage up to now lies; None where there is none."""
     with _of_all_time(con):
-        ((used_from,),) = con.execute(compose(con, sql("usage", "first_usage"), "usage")).fetchall()
+        name = "kept_first_usage" if is_kept(con) else "first_usage"
+        ((used_from,),) = con.execute(compose(con, sql("usage", name), "usage")).fetchall()
     return None if used_from is None else Month.of(used_from, zone)
 
 

@@ -1,0 +1,64 @@
+"""Opening the relations of usage over the state instead of over all events."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+
+import duckdb
+
+from metering.lake import Lake
+from metering.sql import sql
+from metering.state.files import State, Store
+from metering.state.recall import superseded_of
+from metering.state.write import give_superseded
+from metering.usage import meter
+from metering.usage.kept import Kept, give_kept
+
+SMALLEST = 100_000
+"""Events below which a lake is not worth a state."""
+
+
+def open_usage(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    now: int,
+    zone: tzinfo,
+    through: int | None = None,
+    *,
+    anomalies: bool = False,
+) -> bool:
+    """Open the relations of usage over the events up to a batch (default: all); whether the state answers.
+
+    It does where it is true up to that very batch; anomalies it has only of times since it archived last. Else all
+    events are read, which gives the same answers.
+    """
+    last = lake.manifest().last_batch if through is None else through
+    state = Store(lake.root).load()
+    if state is None or state.batch != last or (anomalies and now < state.now):
+        lake.attach(con, through)
+        meter.open_relations(con, now, zone, keep_lifespans=True)
+        return False
+    lake.attach(con, through)
+    give_state(con, lake, state)
+    meter.open_relations(con, now, zone)
+    return True
+
+
+def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None:
+    """Define what the relations of usage read, as the state has it; `quarantine` is there already."""
+    store = Store(lake.root)
+    give_superseded(con, superseded_of(store, state))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE disputed AS {sql('state', 'disputed')}")
+    ((disputed,),) = con.execute("SELECT count(*) FROM disputed").fetchall()
+    # Refused repeats are rare: for them all events are looked through, and else none.
+    lake.attach_events(con, "disputed_events", 0, state.batch if disputed else 0)
+    give_kept(
+        con,
+        [
+            Kept(part, str(store.path(folder, part)), folder.ended_until if folder.segment else None)
+            for folder in (state.hot, *state.segments)
+            for part in ("lifespans", "size_changes", "anomalies")
+        ],
+    )
+    con.read_parquet(str(store.path(state.hot, "lifespans"))).create_view("changing_lifespans", replace=True)
+    con.read_parquet(str(store.path(state.hot, "events"))).create_view("events", replace=True)
