@@ -36,7 +36,7 @@ UTC = ZoneInfo("UTC")
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds so small that everything happens."""
-    for name, value in {"SMALL": 1, "FAN": 2, "SPLIT": 2, "REST": 0}.items():
+    for name, value in {"WORTH": 0, "SMALL": 1, "FAN": 2, "SPLIT": 2, "REST": 0}.items():
         monkeypatch.setattr(policy, name, value)
 
 
@@ -94,3 +94,24 @@ def test_the_state_says_what_all_events_say(nights: list, periods: list, later: 
             made = state.advance(lake, now)
             for asked in {made.now, made.now + later}:
                 assert told(lake, asked, periods) == answers(opened(known, asked), periods)
+
+
+@EXAMPLES
+@given(nights(), period_lists("UTC"), st.data())
+def test_changed_usage_is_where_the_usage_differs(nights: list, periods: list, data: st.DataObject) -> None:
+    """Between any two batches, also with retractions of what came before, after or between them."""
+    known: list[Event] = []
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder))
+        for events, now in nights:
+            take(lake, events)
+            known += events
+            state.advance(lake, now)
+        for after in range(len(nights) + 1):
+            found = state.changed_usage(lake, after, len(nights), periods)
+            sums = []
+            for through in (after, len(nights)):
+                con = opened([e for e in known if e.batch <= through], periods[-1][2] if periods else 0, periods=periods)
+                sums.append(meter.usage_of(meter.account_usage(con), "month", "period_start", "account_id", "sku", "region"))
+            keys = sums[0].keys() | sums[1].keys()
+            assert found == {(key[0], key[2]) for key in keys if sums[0].get(key) != sums[1].get(key)}

@@ -28,6 +28,7 @@ from metering.lake import connect
 from metering.ledger.tables import metadata
 from metering.payments.collect import charge_invoices
 from metering.sql import sql
+from metering.state import advance, open_usage
 from metering.usage import meter
 from metering.values import Month, format_gb_hours, format_money
 
@@ -124,8 +125,7 @@ def _count_waiting(home: Home, say: Say) -> None:
 
 def _open_usage(home: Home) -> duckdb.DuckDBPyConnection:
     con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con)
-    meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
+    open_usage(con, home.lake, home.now, home.config.billing.zone)
     return con
 
 

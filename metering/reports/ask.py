@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import pyarrow as pa
@@ -17,6 +17,8 @@ from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
 from metering.schema import arrow_schema
 from metering.sql import sql
+from metering.state import open_usage
+from metering.state.files import BROKEN
 from metering.usage import meter
 from metering.values import Month
 
@@ -30,12 +32,22 @@ class Filter:
     account_id: str | None = None
     as_of: int | None = None
     snapshot_id: str | None = None
+    all_events: bool = False
+    """Read all events, also where the state of the lifespans would answer."""
 
 
 def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     """The rows of a report, sorted: money in minor units, usage in byte-microseconds, instants in microseconds."""
     if name not in reports():
         raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {', '.join(sorted(reports()))}.")
+    try:
+        return _answer(home, name, wanted)
+    except BROKEN:
+        # Files of the state may be gone, because a run replaced it twice meanwhile, or damaged.
+        return _answer(home, name, replace(wanted, all_events=True))
+
+
+def _answer(home: Home, name: str, wanted: Filter) -> pa.Table:
     con = connect(home.config.engine.memory_limit)
     _give_filter(con, home, wanted)
     _SOURCES.get(name, _from_ledger)(con, home, wanted)
@@ -94,12 +106,14 @@ def _usage_by_day(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) ->
     )
 
 
-def _open_usage(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
+def _open_usage(
+    con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter, *, anomalies: bool = False
+) -> None:
     last = home.lake.manifest().last_batch
     if wanted.as_of is not None and not 0 <= wanted.as_of <= last:
         raise UsageError(f"--as-of {wanted.as_of}: the last batch is {last}.")
-    home.lake.attach(con, wanted.as_of)
-    meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
+    zone = home.config.billing.zone
+    open_usage(con, home.lake, home.now, zone, wanted.as_of, anomalies=anomalies, all_events=wanted.all_events)
 
 
 def _months(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> list[Month]:
@@ -115,7 +129,7 @@ def _months(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> list[
 
 
 def _anomalies(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) -> None:
-    _open_usage(con, home, wanted)
+    _open_usage(con, home, wanted, anomalies=True)
     attach_ledger(con, home.book)
     query = compose(con, "SELECT account_id, currency FROM current_accounts", "reports")
     known = dict(con.execute(query).fetchall())

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 FORMAT = 1
 STATE = "state.json"
+BROKEN = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError)
+"""What reading missing or damaged files of the state may raise."""
 PARTS = ("lifespans", "size_changes", "anomalies", "events")
 """The Parquet files of every folder, hot or archived."""
 

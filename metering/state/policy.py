@@ -17,6 +17,8 @@ FAN = 4
 """So many segments of one size become one."""
 LARGEST = 8_000_000
 """Lifespans beyond which a segment is left alone."""
+WORTH = 100_000
+"""A lake of fewer events has no state: reading them all is as quick."""
 SPLIT = 200_000
 """Of more than so much at once (when the state is built) each part of time gets a segment of its own."""
 REST = MICROS_PER_DAY

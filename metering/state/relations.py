@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import tzinfo
+from typing import TypeVar
 
 import duckdb
 
-from metering.lake import Lake
+from metering.lake import Lake, connect
 from metering.sql import sql
-from metering.state.files import State, Store
+from metering.state.files import BROKEN, State, Store
 from metering.state.recall import superseded_of
 from metering.state.write import give_superseded
 from metering.usage import meter
 from metering.usage.kept import Kept, give_kept
 
-SMALLEST = 100_000
-"""Events below which a lake is not worth a state."""
+Answer = TypeVar("Answer")
 
 
 def open_usage(
@@ -26,22 +27,40 @@ def open_usage(
     through: int | None = None,
     *,
     anomalies: bool = False,
+    all_events: bool = False,
 ) -> bool:
     """Open the relations of usage over the events up to a batch (default: all); whether the state answers.
 
     It does where it is true up to that very batch; anomalies it has only of times since it archived last. Else all
-    events are read, which gives the same answers.
+    events are read, which gives the same answers; also where `all_events` says so.
     """
     last = lake.manifest().last_batch if through is None else through
-    state = Store(lake.root).load()
+    state = None if all_events else Store(lake.root).load()
+    lake.attach(con, through)
     if state is None or state.batch != last or (anomalies and now < state.now):
-        lake.attach(con, through)
         meter.open_relations(con, now, zone, keep_lifespans=True)
         return False
-    lake.attach(con, through)
     give_state(con, lake, state)
     meter.open_relations(con, now, zone)
     return True
+
+
+def with_usage(
+    lake: Lake,
+    now: int,
+    zone: tzinfo,
+    question: Callable[[duckdb.DuckDBPyConnection], Answer],
+    memory_limit: str | None = None,
+) -> Answer:
+    """Put a question about all events; where files of the state are gone or damaged, it is put to the events."""
+    try:
+        con = connect(memory_limit)
+        open_usage(con, lake, now, zone)
+        return question(con)
+    except BROKEN:
+        con = connect(memory_limit)
+        open_usage(con, lake, now, zone, all_events=True)
+        return question(con)
 
 
 def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None:

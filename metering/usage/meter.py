@@ -40,6 +40,7 @@ _GIVEN = {
     },
     "quarantine_resolutions": {"id": pa.string()},
     "chosen_accounts": {"account_id": pa.string()},
+    "chosen_pairs": {"month": pa.string(), "account_id": pa.string()},
     "chosen_snapshots": {"snapshot_id": pa.string()},
 }
 """The columns of the small relations that are handed in."""
@@ -115,9 +116,13 @@ def day_periods(months: Iterable[Month], zone: tzinfo) -> dict[str, Period]:
     }
 
 
-def account_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Usage per account × SKU × region × period, sorted."""
-    return _ask(con, "account_usage", "period_start", "account_id", "sku", "region")
+def account_usage(con: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[str, str]] | None = None) -> pa.Table:
+    """Usage per account × SKU × region × period, sorted; of all, or of the given months and accounts."""
+    sort = ("period_start", "account_id", "sku", "region")
+    if pairs is None:
+        return _ask(con, "account_usage", *sort)
+    _give(con, "chosen_pairs", pairs)
+    return _ask(con, "chosen_usage", *sort)
 
 
 def project_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:

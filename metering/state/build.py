@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as _replace  # noqa: F401
 from datetime import UTC
 from pathlib import Path
 
 import duckdb
 import msgspec
 import numpy as np
-import pyarrow as pa
 
+from metering.errors import MeteringError
 from metering.failpoints import failpoint
 from metering.lake import Lake, compose, connect
 from metering.sql import sql
 from metering.state import policy
-from metering.state.files import PARTS, Folder, State, Store
-from metering.state.recall import Superseded, define_recalled, recall, superseded_of
+from metering.state.files import BROKEN, Folder, State, Store
+from metering.state.recall import Superseded, recall, superseded_of
 from metering.state.write import merge_segments, write_hot, write_segment, write_superseded
 from metering.usage import meter
 
-BROKEN = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError)
-"""What reading damaged files of the state may raise."""
 KEPT_IN_MEMORY = 1_000_000
 """New events beyond which they are read from the lake again and again instead."""
 
 
-def advance(lake: Lake, now: int, memory_limit: str | None = None) -> State:
+def advance(lake: Lake, now: int, memory_limit: str | None = None) -> State | None:
     """Take in every batch that the state does not know, and archive what has ended by now.
 
-    The caller holds the run lock. A state that is lost, damaged or of another version is built anew.
+    The caller holds the run lock. A state that is lost, damaged or of another version is built anew; None where the
+    lake is too small for one. Raises MeteringError if it cannot be written; then all events are read instead.
     """
+    try:
+        return _advance_or_build(lake, now, memory_limit)
+    except (duckdb.Error, OSError) as error:
+        raise MeteringError(
+            f"The state of the lifespans cannot be written: {error}".splitlines()[0],
+            unchanged="The lake is as it was; until the state is written, reports and closes read all events.",
+            remedy="See that the disk has room; the next night tries again.",
+        ) from None
+
+
+def _advance_or_build(lake: Lake, now: int, memory_limit: str | None) -> State | None:
     store = Store(lake.root)
-    store.root.mkdir(parents=True, exist_ok=True)
     state = store.load()
-    last = lake.manifest().last_batch
+    manifest = lake.manifest()
+    last = manifest.last_batch
+    if state is None and sum(b.events.rows for b in manifest.batches if b.events) < policy.WORTH:
+        return None
+    store.root.mkdir(parents=True, exist_ok=True)
     if state is not None and state.batch > last:
         state = None
     if state is not None and state.batch == last and now - state.now < policy.REST:
