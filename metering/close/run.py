@@ -19,7 +19,7 @@ from metering.close.month import Closed, close_month
 from metering.close.order import months_to_close
 from metering.close.price_guard import check_prices
 from metering.close.unbilled import unbillable
-from metering.errors import DONE, NEEDS_PERSON, worst
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.events.sources import waiting
 from metering.failpoints import failpoint
@@ -71,6 +71,8 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
     lock = nullcontext if options.dry_run else home.lock
     with lock():
         _take_inbox(home, run, options, say)
+        if not options.dry_run:
+            _keep_lifespans(home, say)
         months = _months(home, options, say)
     if not months:
         say("There is nothing to close.")
@@ -115,6 +117,14 @@ def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
         )
     for reason in taken.unreadable:
         say(f"Not read: {reason}")
+
+
+def _keep_lifespans(home: Home, say: Say) -> None:
+    """Bring the state up to the last batch; a close does without where that fails."""
+    try:
+        advance(home.lake, home.now, home.config.engine.memory_limit)
+    except MeteringError as error:
+        say(str(error))
 
 
 def _count_waiting(home: Home, say: Say) -> None:

@@ -14,7 +14,7 @@ from metering.failpoints import failpoint
 from metering.lake import Lake, compose, connect
 from metering.sql import sql
 from metering.state import policy
-from metering.state.files import BROKEN, Folder, State, Store
+from metering.state.files import BROKEN, Folder, State, Store, mark_of
 from metering.state.recall import Superseded, recall, superseded_of
 from metering.state.write import merge_segments, write_hot, write_segment, write_superseded
 from metering.usage import meter
@@ -40,15 +40,13 @@ def advance(lake: Lake, now: int, memory_limit: str | None = None) -> State | No
 
 
 def _advance_or_build(lake: Lake, now: int, memory_limit: str | None) -> State | None:
-    store = Store(lake.root)
+    store = Store(lake)
     state = store.load()
     manifest = lake.manifest()
     last = manifest.last_batch
     if state is None and sum(b.events.rows for b in manifest.batches if b.events) < policy.WORTH:
         return None
     store.root.mkdir(parents=True, exist_ok=True)
-    if state is not None and state.batch > last:
-        state = None
     if state is not None and state.batch == last and now - state.now < policy.REST:
         return state
     if state is not None:
@@ -85,7 +83,9 @@ def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_lim
     written = write_superseded(con, store, number, superseded)
     found = State(
         engine=duckdb.__version__,
+        built=state.built if state else f"{now}-{last}-{number}",
         batch=last,
+        mark=mark_of(lake, last),
         now=max(now, state.now) if state else now,
         next_number=number + 1,
         hot=hot,

@@ -26,7 +26,7 @@ def changed_usage(
 
     The periods have ended. None where the state cannot tell, because it is not true up to the later batch.
     """
-    store = Store(lake.root)
+    store = Store(lake)
     state = store.load()
     if state is None or state.batch != through:
         return None

@@ -11,6 +11,8 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from metering.lake import Lake
+
 FORMAT = 1
 STATE = "state.json"
 BROKEN = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError)
@@ -39,7 +41,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     engine: str
+    built: str
+    """What tells a state that was built anew from the one before."""
     batch: int
+    mark: str
+    """Hash of that batch's entry in the manifest: of another lake's history the state knows nothing."""
     now: int
     next_number: int
     hot: Folder
@@ -60,8 +66,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 class Store:
     """The folder of the state."""
 
-    def __init__(self, lake: Path) -> None:
-        self.root = lake / "state"
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.root = lake.root / "state"
 
     def load(self) -> State | None:
         """The state; None where there is none that this version can read whole."""
@@ -69,7 +76,7 @@ class Store:
             state = msgspec.json.decode((self.root / STATE).read_bytes(), type=State)
         except (OSError, msgspec.MsgspecError):
             return None
-        if (state.format, state.engine) != (FORMAT, duckdb.__version__):
+        if (state.format, state.engine) != (FORMAT, duckdb.__version__) or state.mark != mark_of(self.lake, state.batch):
             return None
         return state if all(path.exists() for path in self._files(state)) else None
 
@@ -109,6 +116,14 @@ class Store:
             for file, digest in folder.sha256.items()
             if _sha256(self.root / folder.name / file) != digest
         ]
+
+
+def mark_of(lake: Lake, number: int) -> str:
+    """The hash of a batch's entry in the manifest; empty before the first and beyond the last."""
+    batches = lake.manifest().batches
+    if not 0 < number <= len(batches):
+        return ""
+    return hashlib.sha256(msgspec.json.encode(batches[number - 1])).hexdigest()
 
 
 def seal_folder(path: Path) -> dict[str, str]:

@@ -35,7 +35,7 @@ def open_usage(
     events are read, which gives the same answers; also where `all_events` says so.
     """
     last = lake.manifest().last_batch if through is None else through
-    state = None if all_events else Store(lake.root).load()
+    state = None if all_events else Store(lake).load()
     lake.attach(con, through)
     if state is None or state.batch != last or (anomalies and now < state.now):
         meter.open_relations(con, now, zone, keep_lifespans=True)
@@ -65,7 +65,7 @@ def with_usage(
 
 def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None:
     """Define what the relations of usage read, as the state has it; `quarantine` is there already."""
-    store = Store(lake.root)
+    store = Store(lake)
     give_superseded(con, superseded_of(store, state))
     con.execute(f"CREATE OR REPLACE TEMP TABLE disputed AS {sql('state', 'disputed')}")
     ((disputed,),) = con.execute("SELECT count(*) FROM disputed").fetchall()
