@@ -28,6 +28,7 @@ from metering.ledger.tables import counter, metadata
 from metering.payments.gateway import CardRefund
 from metering.schema import arrow_schema
 from metering.sql import sql
+from metering.state.check import differences
 from metering.values import InvalidValue, parse_money
 
 _NOT_CHECKS = {"booked", "pending"}
@@ -41,6 +42,7 @@ def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
     for name, prepare in (
         ("ledger_there", _ledger_there),
         ("event_files", _event_files),
+        ("lifespans", _lifespans),
         ("close_files", _close_files),
         ("seals", _seals),
         ("seals_told", _seals_told),
@@ -146,6 +148,11 @@ def _event_files(home: Home) -> list[str]:
             elif pq.read_metadata(path).num_rows != file.rows:
                 found.append(f"{file.path} has {pq.read_metadata(path).num_rows} rows instead of {file.rows}")
     return found
+
+
+def _lifespans(home: Home) -> list[str]:
+    """The maintained lifespans, where there are any, are those of all events."""
+    return differences(home.lake, home.config.engine.memory_limit)
 
 
 def _close_files(home: Home) -> list[str]:

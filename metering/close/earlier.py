@@ -35,7 +35,7 @@ def earlier_to_rate(home: Home, con: sa.Connection, inputs: Inputs) -> set[Pair]
     """The earlier months and accounts to be rated again; None where all must be."""
     store = Store(home.lake)
     state = store.load()
-    if state is None or state.batch != inputs.events_through:
+    if state is None or state.batch != inputs.events_through or not store.is_sound(state, inputs.period_start):
         return None
     if not inputs.closed:
         return set()

@@ -12,6 +12,7 @@ import numpy as np
 from metering.errors import MeteringError
 from metering.failpoints import failpoint
 from metering.lake import Lake, compose, connect
+from metering.lake.store import sha256_of
 from metering.sql import sql
 from metering.state import policy
 from metering.state.files import BROKEN, Folder, State, Store, mark_of
@@ -44,7 +45,7 @@ def _advance_or_build(lake: Lake, now: int, memory_limit: str | None) -> State |
     state = store.load()
     manifest = lake.manifest()
     last = manifest.last_batch
-    if state is None and sum(b.events.rows for b in manifest.batches if b.events) < policy.WORTH:
+    if state is None and not policy.is_worth(sum(b.events.rows for b in manifest.batches if b.events)):
         return None
     store.root.mkdir(parents=True, exist_ok=True)
     if state is not None and state.batch == last and now - state.now < policy.REST:
@@ -91,6 +92,7 @@ def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_lim
         hot=hot,
         segments=segments,
         superseded=written,
+        superseded_sha256=sha256_of(store.root / written) if written else None,
     )
     found = msgspec.structs.replace(found, retired=sorted(state.names - found.names) if state else [])
     failpoint("state.before_swap")

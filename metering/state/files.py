@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from metering.lake import Lake
+from metering.lake.store import sha256_of
 
 FORMAT = 1
 STATE = "state.json"
@@ -52,6 +53,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     segments: list[Folder]
     superseded: str | None = None
     """The file that names the superseded (segment, owner) pairs."""
+    superseded_sha256: str | None = None
     retired: list[str] = []
     """What the state before named and this one does not: a reader may still be at it."""
 
@@ -79,6 +81,16 @@ class Store:
         if (state.format, state.engine) != (FORMAT, duckdb.__version__) or state.mark != mark_of(self.lake, state.batch):
             return None
         return state if all(path.exists() for path in self._files(state)) else None
+
+    def why_unreadable(self) -> list[str]:
+        """Why there is no state to be read, although one was written by this version; empty where there is none."""
+        try:
+            state = msgspec.json.decode((self.root / STATE).read_bytes(), type=State)
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.MsgspecError) as error:
+            return [f"it cannot be read ({error})"]
+        return [f"{path.name} of {path.parent.name} is missing" for path in self._files(state) if not path.exists()]
 
     def _files(self, state: State) -> list[Path]:
         found = [
@@ -110,12 +122,23 @@ class Store:
 
     def damage(self, state: State) -> list[str]:
         """The files whose bytes are not those that were written."""
-        return [
+        path = state.superseded
+        side = [f"state/{path}"] if path and sha256_of(self.root / path) != state.superseded_sha256 else []
+        return side + [
             f"state/{folder.name}/{file}"
             for folder in (state.hot, *state.segments)
             for file, digest in folder.sha256.items()
-            if _sha256(self.root / folder.name / file) != digest
+            if sha256_of(self.root / folder.name / file) != digest
         ]
+
+    def is_sound(self, state: State, since: int) -> bool:
+        """Whether what usage since an instant is read from is what was written: the law for what is billed."""
+        return all(
+            sha256_of(self.path(folder, part)) == folder.sha256[f"{part}.parquet"]
+            for folder in (state.hot, *state.segments)
+            if folder.segment == 0 or (folder.ended_until or since) > since
+            for part in ("lifespans", "size_changes")
+        ) and (state.superseded is None or sha256_of(self.root / state.superseded) == state.superseded_sha256)
 
 
 def mark_of(lake: Lake, number: int) -> str:
@@ -131,7 +154,7 @@ def seal_folder(path: Path) -> dict[str, str]:
     found = {}
     for file in sorted(path.iterdir()):
         sync(file)
-        found[file.name] = _sha256(file)
+        found[file.name] = sha256_of(file)
     sync(path)
     sync(path.parent)
     return found
@@ -144,8 +167,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

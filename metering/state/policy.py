@@ -6,6 +6,7 @@ so that a month's close reads few of them. What comes late joins the segment of 
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC
@@ -18,13 +19,18 @@ FAN = 4
 LARGEST = 8_000_000
 """Lifespans beyond which a segment is left alone."""
 WORTH = 100_000
-"""A lake of fewer events has no state: reading them all is as quick."""
+"""A lake of fewer events has no state: reading them all is as quick. Tests set METERING_STATE_FROM instead."""
 SPLIT = 200_000
 """Of more than so much at once (when the state is built) each part of time gets a segment of its own."""
 REST = MICROS_PER_DAY
 """Without new events nothing is archived more often than this."""
 SMALL = 1000
 """Segments of up to so many owners are of one size."""
+
+
+def is_worth(events: int) -> bool:
+    """Whether a lake of so many events gets a state."""
+    return events >= int(os.environ.get("METERING_STATE_FROM", WORTH))
 
 
 def bucket(ended_until: int | None, now: int) -> str:

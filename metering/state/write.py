@@ -7,11 +7,12 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from metering.failpoints import failpoint
 from metering.lake import compose
 from metering.sql import sql
-from metering.state.files import PARTS, Folder, Store, seal_folder
+from metering.state.files import PARTS, Folder, Store, seal_folder, sync
 from metering.state.index import COLUMNS, Keys, write_arrays, write_index
 from metering.state.recall import Superseded
 
@@ -59,8 +60,6 @@ def give_superseded(con: duckdb.DuckDBPyConnection, superseded: Superseded) -> N
         ),
         "owner": np.concatenate([none, *superseded.values()]),
     }
-    import pyarrow as pa
-
     con.register("given_superseded", pa.table(given))
     con.execute("CREATE OR REPLACE TEMP TABLE superseded AS SELECT segment, owner FROM given_superseded")
     con.unregister("given_superseded")
@@ -73,8 +72,6 @@ def write_superseded(con: duckdb.DuckDBPyConnection, store: Store, number: int, 
     give_superseded(con, superseded)
     path = store.root / f"superseded-{number:06}.parquet"
     con.table("superseded").to_parquet(str(path), compression="zstd")
-    from metering.state.files import sync
-
     sync(path)
     return path.name
 

@@ -215,6 +215,7 @@ def _give(con: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[object
     columns: Mapping[str, pa.DataType] = _GIVEN[name]
     values = list(rows)
     arrays = [pa.array([row[i] for row in values], kind) for i, kind in enumerate(columns.values())]
+    con.unregister(name)
     con.register("given_rows", pa.table(arrays, names=list(columns)))
     con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_rows")
     con.unregister("given_rows")
