@@ -291,8 +291,9 @@ def _without(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def _quiet_environment() -> Iterator[None]:
-    """No METERING_… variable of the caller's reaches a command that is run here."""
-    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("METERING_")}
+    """No METERING_… variable of the caller's reaches a command that is run here, but for the state's threshold."""
+    names = {name for name in os.environ if name.startswith("METERING_")} - {"METERING_STATE_FROM"}
+    kept = {name: os.environ.pop(name) for name in names}
     try:
         yield
     finally:

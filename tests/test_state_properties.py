@@ -14,8 +14,8 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference import Event
-from test_usage_properties import instants, period_lists, streams
+from reference import DAY, Event
+from test_usage_properties import EDGES, instants, period_lists, streams
 from usage_given import events_table, opened, relation
 
 from metering import state
@@ -31,6 +31,8 @@ EXAMPLES = settings(
     print_blob=True,
 )
 UTC = ZoneInfo("UTC")
+LATE = EDGES[-1] + 2 * DAY
+"""When everything has happened, so that all that has an end is archived."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,10 @@ def nights(draw: st.DrawFn) -> list[tuple[list[Event], int]]:
     count = draw(st.integers(1, 5))
     of_batch = [draw(st.integers(1, count)) for _ in events]
     return [
-        ([replace(e, batch=n) for e, b in zip(events, of_batch, strict=True) if b == n], draw(instants))
+        (
+            [replace(e, batch=n) for e, b in zip(events, of_batch, strict=True) if b == n],
+            draw(st.one_of(st.just(LATE), st.just(LATE), instants)),
+        )
         for n in range(1, count + 1)
     ]
 
