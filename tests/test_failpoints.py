@@ -18,6 +18,7 @@ from homes import KILLED, Home
 
 from metering.failpoints import FAILPOINTS, failpoint
 
+
 @pytest.fixture(autouse=True)
 def worth(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small a lake is, it has a state."""
@@ -40,7 +41,11 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         *PAYING,
         *("payment.after_record:2", "sandbox.after_capture:2"),
     ),
-    "nightly": (*KEEPING, "lake.after_commit", "inbox.before_move", "payment.before_cancel", "payment.after_cancel", *PAYING),
+    "nightly": (
+        *KEEPING,
+        *("lake.after_commit", "inbox.before_move", "payment.before_cancel", "payment.after_cancel"),
+        *PAYING,
+    ),
 }
 """Each command with the failpoints at which it is killed; `:2` is the second passing."""
 

@@ -116,7 +116,11 @@ def test_changed_usage_is_where_the_usage_differs(nights: list, periods: list, d
             found = state.changed_usage(lake, after, len(nights), periods)
             sums = []
             for through in (after, len(nights)):
-                con = opened([e for e in known if e.batch <= through], periods[-1][2] if periods else 0, periods=periods)
-                sums.append(meter.usage_of(meter.account_usage(con), "month", "period_start", "account_id", "sku", "region"))
+                con = opened(
+                    [e for e in known if e.batch <= through], periods[-1][2] if periods else 0, periods=periods
+                )
+                sums.append(
+                    meter.usage_of(meter.account_usage(con), "month", "period_start", "account_id", "sku", "region")
+                )
             keys = sums[0].keys() | sums[1].keys()
             assert found == {(key[0], key[2]) for key in keys if sums[0].get(key) != sums[1].get(key)}

@@ -24,7 +24,6 @@ from metering.state.changes import Pair
 from metering.usage import meter
 from metering.values import format_price
 
-
 _MOST_NAMES = 1000
 """More accounts than this are not named in a query; its answer is sifted."""
 
@@ -169,9 +168,7 @@ def _hash(inputs: Inputs, lines: Mapping[str, list[Line]]) -> str:
     )
 
 
-def issued_before(
-    con: sa.Connection, month: str, earlier: set[Pair] | None = None
-) -> dict[ChargeKey, Issued]:
+def issued_before(con: sa.Connection, month: str, earlier: set[Pair] | None = None) -> dict[ChargeKey, Issued]:
     """What the lines of all closes before a month add up to by key, without those of invoices voided to be rebilled.
 
     Whether a void counts is decided by when it was made: before the close of that month or not.

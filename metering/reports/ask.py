@@ -106,9 +106,7 @@ def _usage_by_day(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter) ->
     )
 
 
-def _open_usage(
-    con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter, *, anomalies: bool = False
-) -> None:
+def _open_usage(con: duckdb.DuckDBPyConnection, home: Home, wanted: Filter, *, anomalies: bool = False) -> None:
     last = home.lake.manifest().last_batch
     if wanted.as_of is not None and not 0 <= wanted.as_of <= last:
         raise UsageError(f"--as-of {wanted.as_of}: the last batch is {last}.")

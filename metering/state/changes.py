@@ -47,9 +47,7 @@ def changed_usage(
     return {(key[0], key[2]) for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
 
 
-def _usage(
-    con: duckdb.DuckDBPyConnection, events: str, periods: Sequence[meter.Period]
-) -> dict[tuple[str, ...], int]:
+def _usage(con: duckdb.DuckDBPyConnection, events: str, periods: Sequence[meter.Period]) -> dict[tuple[str, ...], int]:
     """Byte-microseconds of some events by period, account, SKU and region."""
     con.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM {events}")
     meter.open_relations(con, max(period.period_end for period in periods), UTC)

@@ -78,7 +78,9 @@ class Store:
             state = msgspec.json.decode((self.root / STATE).read_bytes(), type=State)
         except (OSError, msgspec.MsgspecError):
             return None
-        if (state.format, state.engine) != (FORMAT, duckdb.__version__) or state.mark != mark_of(self.lake, state.batch):
+        if (state.format, state.engine) != (FORMAT, duckdb.__version__) or state.mark != mark_of(
+            self.lake, state.batch
+        ):
             return None
         return state if all(path.exists() for path in self._files(state)) else None
 
@@ -93,9 +95,7 @@ class Store:
         return [f"{path.name} of {path.parent.name} is missing" for path in self._files(state) if not path.exists()]
 
     def _files(self, state: State) -> list[Path]:
-        found = [
-            self.root / folder.name / file for folder in (state.hot, *state.segments) for file in folder.sha256
-        ]
+        found = [self.root / folder.name / file for folder in (state.hot, *state.segments) for file in folder.sha256]
         return found + ([self.root / state.superseded] if state.superseded else [])
 
     def path(self, folder: Folder, part: str) -> Path:

@@ -89,8 +89,9 @@ def rows_of(path: str, owners: Keys) -> list[pa.Table]:
         for group in range(file.num_row_groups):
             known = file.metadata.row_group(group).column(column).statistics
             if known is not None and known.has_min_max:
-                low, high = np.searchsorted(owners, np.uint64(known.min)), np.searchsorted(
-                    owners, np.uint64(known.max), "right"
+                low, high = (
+                    np.searchsorted(owners, np.uint64(known.min)),
+                    np.searchsorted(owners, np.uint64(known.max), "right"),
                 )
                 if low == high:
                     continue

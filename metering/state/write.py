@@ -86,7 +86,9 @@ def _copy(con: duckdb.DuckDBPyConnection, query: str, folder: Path, part: str) -
     path = str(folder / f"{part}.parquet").replace("'", "''")
     text = compose(con, query, "state", "usage")
     size = ROW_GROUP.get(part, 122_880)
-    ((count,),) = con.execute(f"COPY ({text}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {size})").fetchall()
+    ((count,),) = con.execute(
+        f"COPY ({text}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {size})"
+    ).fetchall()
     failpoint("state.during_files")
     return int(count)
 

@@ -68,9 +68,7 @@ class Unpriced(NamedTuple):
     period_end: int
 
 
-def open_relations(
-    con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, keep_lifespans: bool = False
-) -> None:
+def open_relations(con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, keep_lifespans: bool = False) -> None:
     """Make this room's relations ready over `events`.
 
     With `keep_lifespans` they are computed once and kept, which pays where a run asks several questions.
@@ -109,10 +107,7 @@ def month_periods(months: Iterable[Month], zone: tzinfo) -> list[Period]:
 def day_periods(months: Iterable[Month], zone: tzinfo) -> dict[str, Period]:
     """Each calendar day of the months as one period, by its date."""
     return {
-        day: Period(str(month), start, end)
-        for month in months
-        for day, start, end in month.days(zone)
-        if start < end
+        day: Period(str(month), start, end) for month in months for day, start, end in month.days(zone) if start < end
     }
 
 
@@ -132,9 +127,7 @@ def project_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
 
 def usage_by_snapshot(con: duckdb.DuckDBPyConnection) -> pa.Table:
     """Usage per snapshot and period with name, last size, ready and end, sorted."""
-    return _ask(
-        con, "usage_by_snapshot", "period_start", "account_id", "project_id", "region", "sku", "snapshot_id"
-    )
+    return _ask(con, "usage_by_snapshot", "period_start", "account_id", "project_id", "region", "sku", "snapshot_id")
 
 
 def snapshot_usage(con: duckdb.DuckDBPyConnection, accounts: Iterable[str] | None = None) -> pa.Table:
