@@ -170,7 +170,8 @@ class Home:
     def start(self, *args: str, failpoint: str = "", limit_bytes: int = 0) -> multiprocessing.Process:
         """Start a command in a process of its own, which may be killed at a failpoint or hindered by a full disk."""
         words = ["--home", str(self.path), "--now", self.now, *args]
-        process = _SERVER.Process(target=_serve, args=(words, failpoint, limit_bytes, str(self._said)))
+        environment = {"METERING_FAILPOINT": failpoint, "METERING_STATE_FROM": os.environ.get("METERING_STATE_FROM")}
+        process = _SERVER.Process(target=_serve, args=(words, environment, limit_bytes, str(self._said)))
         process.start()
         return process  # type: ignore[return-value]
 
@@ -217,7 +218,7 @@ class Home:
         files = {
             str(path.relative_to(self.path)): sorted(map(str, pq.read_table(path).to_pylist()))
             for path in (self.path / "lake").rglob("*.parquet")
-            if not path.name.startswith(".")
+            if not path.name.startswith(".") and path.relative_to(self.path).parts[:2] != ("lake", "state")
         }
         return {
             **tables,
@@ -294,8 +295,9 @@ def _without(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def _quiet_environment() -> Iterator[None]:
-    """No METERING_… variable of the caller's reaches a command that is run here."""
-    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("METERING_")}
+    """No METERING_… variable of the caller's reaches a command that is run here, but for the state's threshold."""
+    names = {name for name in os.environ if name.startswith("METERING_")} - {"METERING_STATE_FROM"}
+    kept = {name: os.environ.pop(name) for name in names}
     try:
         yield
     finally:
@@ -314,11 +316,10 @@ PRELOADED = (
 _SERVER.set_forkserver_preload([*PRELOADED])
 
 
-def _serve(words: list[str], failpoint: str, limit_bytes: int, said: str) -> None:
-    environment: Mapping[str, str] = {"METERING_FAILPOINT": failpoint} if failpoint else {}
+def _serve(words: list[str], environment: Mapping[str, str | None], limit_bytes: int, said: str) -> None:
     for name in [name for name in os.environ if name.startswith("METERING_")]:
         del os.environ[name]
-    os.environ.update(environment)
+    os.environ.update({name: value for name, value in environment.items() if value})
     if limit_bytes:
         import resource
 

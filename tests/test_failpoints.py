@@ -22,10 +22,18 @@ from test_upgrade import POINTS as UPGRADING
 
 from metering.failpoints import FAILPOINTS, failpoint
 
+
+@pytest.fixture(autouse=True)
+def worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a lake is, it has a state."""
+    monkeypatch.setenv("METERING_STATE_FROM", "0")
+
+
 PAYING = (
     *("payment.before_confirm", "payment.after_confirm", "payment.before_record", "payment.after_record"),
     *("sandbox.before_capture", "sandbox.after_capture"),
 )
+KEEPING = ("state.during_files", "state.during_files:6", "state.before_swap", "state.after_swap")
 TAKING = ("lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move")
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "ingest": (*TAKING, "identities.after_run"),
@@ -34,10 +42,16 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         *("close.before_commit", "close.after_commit", "close.during_files", "close.during_files:2"),
         *("ledger.before_archive", "ledger.before_archive:2"),
         *("close.after_files", "payment.before_create", "payment.after_create", "payment.after_create:3"),
+        "state.during_files",
+        "state.before_swap",
         *PAYING,
         *("payment.after_record:2", "sandbox.after_capture:2"),
     ),
-    "nightly": ("lake.after_commit", "inbox.before_move", "payment.before_cancel", "payment.after_cancel", *PAYING),
+    "nightly": (
+        *KEEPING,
+        *("lake.after_commit", "inbox.before_move", "payment.before_cancel", "payment.after_cancel"),
+        *PAYING,
+    ),
 }
 """Each command with the failpoints at which it is killed; `:2` is the second passing."""
 

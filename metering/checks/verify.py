@@ -31,6 +31,7 @@ from metering.ledger.tables import counter, metadata
 from metering.payments.gateway import CardRefund
 from metering.schema import arrow_schema
 from metering.sql import sql
+from metering.state.check import differences
 from metering.values import InvalidValue, parse_money
 
 _NOT_CHECKS = {"booked", "pending"}
@@ -45,6 +46,7 @@ def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
         ("ledger_copy", _ledger_copy),
         ("event_files", _event_files),
         ("identities", _identities),
+        ("lifespans", _lifespans),
         ("close_files", _close_files),
         ("seals", _seals),
         ("seals_told", _seals_told),
@@ -172,6 +174,11 @@ def _rows(lake: Lake, batch: Batch | None, file: File) -> int:
 def _identities(home: Home) -> list[str]:
     """What the index of identities covers is what the events say."""
     return list(Identities(home.lake).problems())
+
+
+def _lifespans(home: Home) -> list[str]:
+    """The maintained lifespans, where there are any, are those of all events."""
+    return differences(home.lake, home.config.engine.memory_limit)
 
 
 def _close_files(home: Home) -> list[str]:

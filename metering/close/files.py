@@ -51,7 +51,7 @@ def ledger_tables(con: sa.Connection, month: str) -> dict[str, pa.Table]:
 def allocations_of(home: Home, con: sa.Connection, inputs: Inputs, drafts: Drafts) -> pa.Table:
     """The allocations of a close that is being made."""
     lines = [row for draft in drafts.invoices for row in line_rows(draft)]
-    return _allocate(home, con, inputs, lines, drafts.rated)
+    return _allocate(home, con, inputs, lines, drafts.rated, all_events=drafts.from_all_events)
 
 
 def unpublished(home: Home, month: str) -> list[str]:
@@ -93,12 +93,20 @@ def recompute_allocations(home: Home, con: sa.Connection, month: str, lines: pa.
     return _allocate(home, con, inputs, lines.to_pylist(), rate_all(home, inputs))
 
 
-def _allocate(home: Home, con: sa.Connection, inputs: Inputs, lines: list[dict[str, Any]], rated: Rated) -> pa.Table:
+def _allocate(
+    home: Home,
+    con: sa.Connection,
+    inputs: Inputs,
+    lines: list[dict[str, Any]],
+    rated: Rated,
+    *,
+    all_events: bool = True,
+) -> pa.Table:
     month = str(inputs.month)
     months = {row["month"] for row in lines} | {month}
     prices = prices_in_force(home, inputs)
     bounds = {**inputs.closed, month: (inputs.period_start, inputs.period_end)}
-    duck = open_meter(home, inputs)
+    duck = open_meter(home, inputs, all_events=all_events)
     meter.set_periods(duck, periods_of({name: bounds[name] for name in months}, prices))
     _give(duck, "lines", _table("invoice_lines", lines))
     _give(duck, "rated", _rated(rated.prices))

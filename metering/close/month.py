@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from metering.charges.stored import store_list
 from metering.close import files
 from metering.close.drafting import Drafts, draft
+from metering.close.earlier import earlier_to_rate, leave_note
 from metering.close.guards import beyond_limits, check_approval, check_sources
 from metering.close.inputs import RULES_VERSION, Inputs, fix_inputs
 from metering.close.settling import Settled, Settlement
@@ -21,6 +22,7 @@ from metering.failpoints import failpoint
 from metering.home import Home, Run
 from metering.ledger.book import insert
 from metering.payments.adopt import check_numbers
+from metering.state.files import BROKEN
 from metering.values import Month
 
 
@@ -46,7 +48,7 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
     with home.book.read() as con:
         inputs = fix_inputs(home, con, month)
         check_sources(home, inputs)
-        drafts = draft(home, con, inputs)
+        drafts = _draft(home, con, inputs)
         check_numbers(home, con, str(month), {draft.number: draft.account_id for draft in drafts.invoices})
         if approve is not None:
             check_approval(drafts, approve)
@@ -62,7 +64,16 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
     if not dry_run:
         failpoint("close.after_commit")
         home.keep_copy(run)
+        leave_note(home, drafts, run.run)
     return Closed(month, drafts.hash, drafts, settled, allocations, stopped)
+
+
+def _draft(home: Home, con: sa.Connection, inputs: Inputs) -> Drafts:
+    """The lines, from the state where it can be read, else from all events."""
+    try:
+        return draft(home, con, inputs, earlier_to_rate(home, con, inputs))
+    except BROKEN:
+        return draft(home, con, inputs)
 
 
 def _record(home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocations: pa.Table, *, approved: bool) -> None:

@@ -167,14 +167,18 @@ class Lake:
         part.replace(self.root / MANIFEST)
         _sync_folder(self.root)
 
+    def attach_events(self, con: duckdb.DuckDBPyConnection, name: str, after: int, through: int) -> int:
+        """Define the events of the batches after one and through another as a relation; how many there are."""
+        manifest = self.manifest()
+        self._between(con, name, "events", manifest, after, through)
+        return sum(b.events.rows for b in manifest.batches if after < b.batch <= through and b.events is not None)
+
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
         manifest = self.manifest()
         last = manifest.last_batch if through is None else through
-        parts = manifest.parts(0, last)
-        cut = f"batch <= {last}" if any(part.last > last for part in parts) else None
-        self._view(con, "events", "events", parts, cut)
-        self._view(con, "quarantine", "quarantine", parts, cut)
+        for table in ("events", "quarantine"):
+            self._between(con, table, table, manifest, 0, last)
 
     def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
         """Define a relation of the events of some batches."""
@@ -213,6 +217,15 @@ class Lake:
                     pa.array(lines, pa.string()),
                 ]
                 yield pa.Table.from_arrays(columns, schema=arrow_schema("raw"))
+
+    def _between(
+        self, con: duckdb.DuckDBPyConnection, name: str, table: str, manifest: Manifest, after: int, through: int
+    ) -> None:
+        """Define the rows of a table that the batches after one and through another brought."""
+        parts = manifest.parts(after, through)
+        others = any(part.first <= after or part.last > through for part in parts)
+        cut = f"batch > {after} AND batch <= {through}" if others else None
+        self._view(con, name, table, parts, cut)
 
     def _view(
         self, con: duckdb.DuckDBPyConnection, name: str, table: str, parts: Iterable[Batch | Merged], cut: str | None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -17,9 +18,12 @@ from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
 from metering.schema import arrow_schema
 from metering.sql import sql
+from metering.state import open_usage
+from metering.state.files import BROKEN
 from metering.usage import meter
 from metering.values import Month, format_instant
 
+Answer = TypeVar("Answer")
 IDLE_DAYS = 90
 USAGE_BY = ("account", "project", "snapshot", "day")
 GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
@@ -39,6 +43,8 @@ class Filter:
     as_of: int | None = None
     snapshot_id: str | None = None
     days: int = IDLE_DAYS
+    all_events: bool = False
+    """Read all events, also where the state of the lifespans would answer."""
 
     @property
     def told(self) -> str:
@@ -56,9 +62,24 @@ class Filter:
 
 def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     """The rows of a report, sorted: money in minor units, usage in byte-microseconds, instants in microseconds."""
+
+    def rows(desk: Desk) -> pa.Table:
+        desk.prepare(name)
+        return desk.con.sql(desk.query(name)).to_arrow_table()
+
+    return at_desk(home, rows, wanted)
+
+
+def at_desk(home: Home, task: Callable[[Desk], Answer], wanted: Filter = Filter()) -> Answer:
+    """What is done at a desk; done again with all events where files of the state are gone or damaged."""
     desk = Desk(home, wanted)
-    desk.prepare(name)
-    return desk.con.sql(desk.query(name)).to_arrow_table()
+    try:
+        return task(desk)
+    except BROKEN:
+        if not desk.is_kept:
+            raise
+    desk.con.close()
+    return task(Desk(home, replace(wanted, all_events=True)))
 
 
 def report_name(
@@ -102,6 +123,8 @@ class Desk:
         self.wanted = wanted
         self.con: duckdb.DuckDBPyConnection = connect(home.config.engine.memory_limit)
         self._opened: set[str] = set()
+        self.is_kept = False
+        """Whether lifespans come from the state."""
         self._give_filter()
 
     def prepare(self, name: str) -> None:
@@ -165,17 +188,24 @@ class Desk:
         """The relations of usage, with time standing at now."""
         if not self._first("usage"):
             return
-        self.events()
-        meter.open_relations(self.con, self.home.now, self.home.config.billing.zone, keep_lifespans=True)
+        self._first("events")
+        home, wanted = self.home, self.wanted
+        zone, through = home.config.billing.zone, self._checked()
+        self.is_kept = open_usage(
+            self.con, home.lake, home.now, zone, through, anomalies=True, all_events=wanted.all_events
+        )
 
     def events(self) -> None:
         """The events of the lake, and its quarantine."""
-        if not self._first("events"):
-            return
+        if self._first("events"):
+            self.home.lake.attach(self.con, self._checked())
+
+    def _checked(self) -> int | None:
+        """The batch asked for; UsageError if there is none of that number."""
         last = self.home.lake.manifest().last_batch
         if self.wanted.as_of is not None and not 0 <= self.wanted.as_of <= last:
             raise UsageError(f"--as-of {self.wanted.as_of}: the last batch is {last}.")
-        self.home.lake.attach(self.con, self.wanted.as_of)
+        return self.wanted.as_of
 
     def usage(self) -> None:
         """Usage by month."""

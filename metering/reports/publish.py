@@ -16,7 +16,7 @@ import duckdb
 from metering import __version__
 from metering.errors import DONE, MeteringError
 from metering.home import Home, Run
-from metering.reports.ask import GIVEN, Desk, state_of
+from metering.reports.ask import GIVEN, Desk, at_desk, state_of
 from metering.reports.catalog import Report, reports
 from metering.reports.exact import exact_columns
 
@@ -53,8 +53,7 @@ def publish(home: Home) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        part.unlink(missing_ok=True)
-        _build(home, part)
+        at_desk(home, lambda desk: _build(desk, part))
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
@@ -83,8 +82,8 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
     return DONE
 
 
-def _build(home: Home, part: Path) -> None:
-    desk = Desk(home)
+def _build(desk: Desk, part: Path) -> None:
+    part.unlink(missing_ok=True)
     desk.con.execute(f"ATTACH '{_quoted(str(part))}' AS published (STORAGE_VERSION '{STORAGE}')")
     for report in published():
         desk.prepare(report.name)
@@ -92,7 +91,7 @@ def _build(home: Home, part: Path) -> None:
     with _one_transaction(desk.con):
         for report in published():
             describe(desk.con, report, "published.")
-        _stamp(desk.con, state_of(home))
+        _stamp(desk.con, state_of(desk.home))
     desk.con.execute("DETACH published")
 
 

@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import sqlalchemy as sa
 
 from metering import __version__
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home
-from metering.lake import compose, connect
+from metering.lake import compose
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
+from metering.state import with_usage
 from metering.usage import meter
 from metering.values import format_money
 
@@ -92,11 +94,15 @@ def _of_events(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:
     yield "events", "Events taken in.", [({}, str(events))]
     yield "lake_parts", "Batches, or merged runs of them, with files of their own.", [({}, str(len(manifest.parts())))]
     yield "quarantine_unresolved", "Bad lines that nobody put aside.", [({}, str(ask(home, "quarantine").num_rows))]
-    con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con)
-    meter.open_relations(con, home.now, home.config.billing.zone)
-    ((alive,),) = con.execute(compose(con, "SELECT count(*) FROM alive", "usage")).fetchall()
+    limit = home.config.engine.memory_limit
+    alive = with_usage(home.lake, home.now, home.config.billing.zone, lambda con: _alive(con, home.now), limit)
     yield "snapshots_alive", "Snapshots that are metered now.", [({}, str(alive))]
+
+
+def _alive(con: duckdb.DuckDBPyConnection, now: int) -> int:
+    meter.set_periods(con, [meter.Period("now", now, now + 1)])
+    ((count,),) = con.execute(compose(con, "SELECT count(*) FROM alive", "usage")).fetchall()
+    return int(count)
 
 
 def _of_money(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:
