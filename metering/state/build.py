@@ -16,7 +16,7 @@ from metering.lake.store import sha256_of
 from metering.sql import sql
 from metering.state import policy
 from metering.state.files import BROKEN, Folder, State, Store, mark_of
-from metering.state.recall import Superseded, recall, superseded_of
+from metering.state.recall import Superseded, give_held_events, recall, superseded_of
 from metering.state.write import merge_segments, write_hot, write_segment, write_superseded
 from metering.usage import meter
 
@@ -72,11 +72,11 @@ def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_lim
         superseded[key] = np.union1d(superseded.get(key, owners), owners)
     _compute(con, now)
     made: list[Folder] = []
-    for segment in _moves(con, now):
-        con.execute(f"CREATE OR REPLACE TEMP TABLE moving AS {sql('state', 'moving')}", {"bucket": segment})
-        con.execute(f"CREATE OR REPLACE TEMP TABLE moving_vms AS {sql('state', 'moving_vms')}", {"bucket": segment})
-        made.append(write_segment(con, store, number))
-        number += 1
+    for since, until in _settled_ranges(con, now):
+        if _move(con, since, until):
+            made.append(write_segment(con, store, number))
+            number += 1
+    _move(con, None, None)
     hot = write_hot(con, store, number)
     number += 1
     segments = [_counted(segment, superseded) for segment in segments] + made
@@ -113,20 +113,16 @@ def _give_events(con: duckdb.DuckDBPyConnection, lake: Lake, store: Store, state
     if state is None:
         con.execute("CREATE OR REPLACE TEMP TABLE held_events AS SELECT * FROM new_events WHERE false")
     else:
-        con.read_parquet(str(store.path(state.hot, "events"))).create_view("held_events", replace=True)
+        give_held_events(con, store, state)
     give_targets(con, lake, state.batch if state else 0)
 
 
 def given_events(con: duckdb.DuckDBPyConnection, lake: Lake, after: int, through: int, name: str) -> int:
     """Define the events of the batches after one and through another, as much of them as metering reads."""
-    rows = lake.attach_events(con, "given_events", after, through)
+    rows = lake.attach_events(con, f"all_{name}", after, through)
     kind = "TABLE" if rows <= KEPT_IN_MEMORY else "VIEW"
-    con.execute(f"DROP VIEW IF EXISTS {name}")
-    con.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {sql('state', 'columns')}")
-    if kind == "VIEW":
-        lake.attach_events(con, f"given_{name}", after, through)
-        text = sql("state", "columns").replace("given_events", f"given_{name}")
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {text}")
+    columns = sql("state", "columns").replace("given_events", f"all_{name}")
+    con.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {columns}")
     return rows
 
 
@@ -134,7 +130,7 @@ def give_targets(con: duckdb.DuckDBPyConnection, lake: Lake, before: int) -> Non
     """Define `targets`: what new events retract, among the new events and those of all batches before."""
     con.execute(f"CREATE OR REPLACE TEMP TABLE retractions AS {sql('state', 'retractions')}")
     ((wanted,),) = con.execute("SELECT count(*) FROM retractions").fetchall()
-    lake.attach_events(con, "given_events", 0, before if wanted else 0)
+    given_events(con, lake, 0, before if wanted else 0, "past_events")
     con.execute(f"CREATE OR REPLACE TEMP TABLE targets AS {compose(con, sql('state', 'targets'), 'state')}")
 
 
@@ -142,23 +138,26 @@ def _compute(con: duckdb.DuckDBPyConnection, now: int) -> None:
     """The relations of usage over the events that can still matter; what of them has settled by now."""
     con.execute(f"CREATE OR REPLACE TEMP VIEW events AS {sql('state', 'events')}")
     meter.open_relations(con, now, UTC, keep_lifespans=True)
-    for name in ("settled", "settled_vms", "anomalies_for_ever"):
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {compose(con, sql(_room(name), name), 'state', 'usage')}")
+    for room, name in (("state", "placed"), ("state", "placed_vms"), ("usage", "anomalies_for_ever")):
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {compose(con, sql(room, name), 'state', 'usage')}")
 
 
-def _room(name: str) -> str:
-    return "usage" if name.startswith("anomalies") else "state"
-
-
-def _moves(con: duckdb.DuckDBPyConnection, now: int) -> list[str]:
+def _settled_ranges(con: duckdb.DuckDBPyConnection, now: int) -> list[tuple[int, int]]:
     """The parts in which what has settled is archived: one, or where it is much, one for each part of time."""
-    con.execute("CREATE OR REPLACE TEMP TABLE buckets (since BIGINT, until BIGINT, bucket VARCHAR)")
-    ((count, first, last),) = con.execute(sql("state", "settled_range")).fetchall()
+    ((count, first, last),) = con.execute(sql("state", "settled")).fetchall()
     if not count:
         return []
-    rows = policy.ranges(first, last, now) if count > policy.SPLIT else [(first, last + 1, "all")]
-    con.executemany("INSERT INTO buckets VALUES (?, ?, ?)", rows)
-    return [name for (name,) in con.execute(sql("state", "buckets_used")).fetchall()]
+    return policy.ranges(first, last, now) if count > policy.SPLIT else [(first, last + 1)]
+
+
+def _move(con: duckdb.DuckDBPyConnection, since: int | None, until: int | None) -> bool:
+    """Define what the next folder holds: what ended in a part of time, else what can still change; if any."""
+    count = 0
+    for name in ("moving", "moving_vms"):
+        given = {"since": since, "until": until}
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql('state', name)}", given)
+        count += con.table(name).shape[0]
+    return count > 0
 
 
 def _counted(segment: Folder, superseded: Superseded) -> Folder:

@@ -11,7 +11,7 @@ from metering.lake import Lake, compose, connect
 from metering.sql import sql
 from metering.state.build import give_targets, given_events
 from metering.state.files import BROKEN, Store
-from metering.state.recall import recall, superseded_of
+from metering.state.recall import give_held_events, recall, superseded_of
 from metering.usage import meter
 
 Pair = tuple[str, str]
@@ -36,7 +36,7 @@ def changed_usage(
         con = connect(memory_limit, store.root / "spill")
         given_events(con, lake, after, through, "new_events")
         give_targets(con, lake, after)
-        con.read_parquet(str(store.path(state.hot, "events"))).create_view("held_events", replace=True)
+        give_held_events(con, store, state)
         recall(con, store, state.segments, superseded_of(store, state))
         con.execute(f"CREATE OR REPLACE TEMP TABLE compared AS SELECT {after} AS earlier")
         for name in ("affected", "retracted_before", "events_after", "events_before"):

@@ -75,8 +75,8 @@ def _size(segment: Folder) -> int:
     return size
 
 
-def ranges(first: int, last: int, now: int) -> list[tuple[int, int, str]]:
-    """The parts of time from one instant to another (since, until, name)."""
+def ranges(first: int, last: int, now: int) -> list[tuple[int, int]]:
+    """The parts of time from one instant to another: since, until."""
     found: dict[str, tuple[int, int]] = {}
     month = Month.of(first, UTC)
     while month <= Month.of(last, UTC):
@@ -84,4 +84,4 @@ def ranges(first: int, last: int, now: int) -> list[tuple[int, int, str]]:
         name = bucket(start, now)
         found[name] = (found.get(name, (start, end))[0], end)
         month = month.plus(1)
-    return [(start, end, name) for name, (start, end) in found.items()]
+    return list(found.values())

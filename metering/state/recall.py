@@ -14,6 +14,8 @@ from metering.sql import sql
 from metering.state.files import Folder, State, Store
 from metering.state.index import Keys, Times, owners_of
 
+_OWN = ["segment", "owner"]
+"""Columns that only the files of the state have."""
 Superseded = dict[int, Keys]
 """By segment: the owners that have moved on, sorted."""
 
@@ -53,13 +55,18 @@ def recall(
 
 def define_recalled(con: duckdb.DuckDBPyConnection, tables: list[pa.Table]) -> None:
     """Define `recalled_events`."""
-    given = pa.concat_tables(tables).drop_columns(["segment", "owner"]) if tables else None
-    if given is None:
+    if not tables:
         con.execute("CREATE OR REPLACE TEMP TABLE recalled_events AS SELECT * FROM new_events WHERE false")
         return
-    con.register("recalled", given)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE recalled_events AS {sql('state', 'recalled_events')}")
+    con.register("recalled", pa.concat_tables(tables).drop_columns(_OWN))
+    con.execute("CREATE OR REPLACE TEMP TABLE recalled_events AS FROM recalled")
     con.unregister("recalled")
+
+
+def give_held_events(con: duckdb.DuckDBPyConnection, store: Store, state: State, name: str = "held_events") -> None:
+    """Define the events of what could still change when the state was written."""
+    kept = con.read_parquet(str(store.path(state.hot, "events")))
+    kept.select(*(column for column in kept.columns if column not in _OWN)).create_view(name, replace=True)
 
 
 def _both(some: Superseded, others: Superseded) -> Superseded:

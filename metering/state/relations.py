@@ -11,7 +11,7 @@ import duckdb
 from metering.lake import Lake, connect
 from metering.sql import sql
 from metering.state.files import BROKEN, State, Store
-from metering.state.recall import superseded_of
+from metering.state.recall import give_held_events, superseded_of
 from metering.state.write import give_superseded
 from metering.usage import meter
 from metering.usage.kept import Kept, give_kept
@@ -82,4 +82,4 @@ def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None
         ],
     )
     con.read_parquet(str(store.path(state.hot, "lifespans"))).create_view("changing_lifespans", replace=True)
-    con.read_parquet(str(store.path(state.hot, "events"))).create_view("events", replace=True)
+    give_held_events(con, store, state, "events")

@@ -23,17 +23,21 @@ ROW_GROUP = {"events": 20_480}
 def write_hot(con: duckdb.DuckDBPyConnection, store: Store, number: int) -> Folder:
     """Write what can still change."""
     folder = _create(store, f"hot-{number:06}")
-    rows = {part: _copy(con, sql("state", f"hot_{part}"), folder, part) for part in PARTS}
-    return Folder(name=folder.name, rows=rows, sha256=seal_folder(folder))
+    return Folder(name=folder.name, rows=_write(con, folder, 0), sha256=seal_folder(folder))
 
 
 def write_segment(con: duckdb.DuckDBPyConnection, store: Store, number: int) -> Folder:
-    """Archive what `moving` and `moving_vms` name."""
+    """Archive what `moving` and `moving_vms` name, with an index."""
     folder = _create(store, f"segment-{number:06}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE target AS SELECT {number} AS segment")
-    rows = {part: _copy(con, sql("state", f"archived_{part}"), folder, part) for part in PARTS}
-    rows["index"] = write_index(con, compose(con, sql("state", "archived_keys"), "state", "usage"), folder)
+    rows = _write(con, folder, number)
+    rows["index"] = write_index(con, compose(con, sql("state", "written_keys"), "state", "usage"), folder)
     return _segment(con, folder, number, rows)
+
+
+def _write(con: duckdb.DuckDBPyConnection, folder: Path, segment: int) -> dict[str, int]:
+    """Write what `moving` and `moving_vms` name; rows by part."""
+    con.execute(f"CREATE OR REPLACE TEMP TABLE target AS SELECT {segment} AS segment")
+    return {part: _copy(con, sql("state", f"written_{part}"), folder, part) for part in PARTS}
 
 
 def merge_segments(

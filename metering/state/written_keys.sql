@@ -1,4 +1,4 @@
--- One key by which later events find what is being archived.
+-- One key by which later events find what the segment that is being written holds.
 SELECT hash(snapshot_id) AS key, owner, ended_at
 FROM moving
 UNION ALL

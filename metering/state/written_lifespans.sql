@@ -1,4 +1,4 @@
--- One lifespan that is being archived.
+-- One lifespan of the folder that is being written.
 SELECT segment, owner, lifespans.*
 FROM lifespans
 JOIN moving ON moving.subject_high = lifespans.subject_high AND moving.subject_low = lifespans.subject_low
