@@ -81,7 +81,7 @@ def _prices(home: Home, run: Run, say: Say) -> int:
 
 def _lifespans(home: Home, run: Run, say: Say) -> int:
     with home.lock():
-        advance(home.lake, home.now, home.config.engine.memory_limit)
+        advance(home.lake, home.now, home.config.engine.memory_limit, say)
     return DONE
 
 

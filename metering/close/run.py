@@ -129,7 +129,7 @@ def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
 def _keep_lifespans(home: Home, say: Say) -> None:
     """Bring the state up to the last batch; a close does without where that fails."""
     try:
-        advance(home.lake, home.now, home.config.engine.memory_limit)
+        advance(home.lake, home.now, home.config.engine.memory_limit, say)
     except MeteringError as error:
         say(str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 
@@ -24,14 +25,16 @@ KEPT_IN_MEMORY = 1_000_000
 """New events beyond which they are read from the lake again and again instead."""
 
 
-def advance(lake: Lake, now: int, memory_limit: str | None = None) -> State | None:
+def advance(
+    lake: Lake, now: int, memory_limit: str | None = None, say: Callable[[str], None] = lambda _: None
+) -> State | None:
     """Take in every batch that the state does not know, and archive what has ended by now.
 
     The caller holds the run lock. A state that is lost, damaged or of another version is built anew; None where the
     lake is too small for one. Raises MeteringError if it cannot be written; then all events are read instead.
     """
     try:
-        return _advance_or_build(lake, now, memory_limit)
+        return _advance_or_build(lake, now, memory_limit, say)
     except (duckdb.Error, OSError) as error:
         raise MeteringError(
             f"The state of the lifespans cannot be written: {error}".splitlines()[0],
@@ -40,7 +43,7 @@ def advance(lake: Lake, now: int, memory_limit: str | None = None) -> State | No
         ) from None
 
 
-def _advance_or_build(lake: Lake, now: int, memory_limit: str | None) -> State | None:
+def _advance_or_build(lake: Lake, now: int, memory_limit: str | None, say: Callable[[str], None]) -> State | None:
     store = Store(lake)
     state = store.load()
     manifest = lake.manifest()
@@ -53,9 +56,15 @@ def _advance_or_build(lake: Lake, now: int, memory_limit: str | None) -> State |
     if state is not None:
         try:
             return _advance(lake, store, state, now, memory_limit)
-        except BROKEN:
-            state = None
+        except BROKEN as error:
+            say(f"lifespans: {_ANEW} ({str(error).splitlines()[0]})")
+    else:
+        for reason in store.why_unreadable():
+            say(f"lifespans: {_ANEW} ({reason})")
     return _advance(lake, store, None, now, memory_limit)
+
+
+_ANEW = "their state could not be read and is built anew from all events"
 
 
 def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_limit: str | None) -> State:

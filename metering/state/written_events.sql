@@ -12,7 +12,7 @@ FROM (
     JOIN moving_vms ON moving_vms.resource_id = lifecycle.subject
     WHERE type = 'vm.deleted'
     UNION ALL
-    SELECT 0 AS owner, waiting_retractions.*
+    SELECT CAST(0 AS UBIGINT) AS owner, waiting_retractions.*
     FROM waiting_retractions
     SEMI JOIN target ON segment = 0
 ) AS found
