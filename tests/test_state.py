@@ -132,6 +132,37 @@ def test_a_history_closes_to_the_same_books_with_and_without(
     home.run("verify")
 
 
+def test_a_close_rates_again_only_what_changed(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many months are closed: what is rated is the closing month, and what late events changed."""
+    rated: list[list[tuple[str, str]]] = []
+    rate_usage = drafting.rate_usage
+
+    def spy(usage: Any, *rest: Any) -> Any:
+        sums = list(usage)
+        rated.append(sorted((each.month, each.account_id) for each in sums))
+        return rate_usage(sums, *rest)
+
+    monkeypatch.setattr(drafting, "rate_usage", spy)
+    home = Home(tmp_path / "home")
+    home.prices(*PRICES)
+    home.accounts("acc-1,USD,19,", "acc-2,USD,0,")
+    home.events("2026-01-01 ready one acc=acc-1\n2026-01-01 ready two acc=acc-2\n", "start.jsonl")
+
+    def close(month: str) -> list[tuple[str, str]]:
+        home.now = f"{Month.parse(month).plus(1)}-01T08:00:00Z"
+        home.run("close", month, exit_code=None)
+        return rated[-1]
+
+    for month in ("2026-01", "2026-02", "2026-03", "2026-04"):
+        assert close(month) == [(month, "acc-1"), (month, "acc-2")]
+    home.events("2026-03-02 deleted two\n", "late.jsonl")
+    # Of April nothing of the second account is left: what is rated for it is nothing, and its line is taken back.
+    assert close("2026-05") == [("2026-03", "acc-2"), ("2026-05", "acc-1")]
+    lines = home.report("invoice-lines", "--month", "2026-05", "--account", "acc-2")
+    assert [(line["kind"], line["month"]) for line in lines] == [("adjustment", "2026-03"), ("adjustment", "2026-04")]
+    assert close("2026-06") == [("2026-06", "acc-1")]
+
+
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[set[tuple[str, str]]]:
     """The earlier months and accounts that each close with a state rates again."""
     rated: list[set[tuple[str, str]]] = []
