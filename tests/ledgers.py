@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from postgres_server import MADE, Server, server
+from postgres_server import Server, server
 
 from metering.ledger.book import Book
 from metering.ledger.sqlite import SqliteBook
@@ -40,7 +40,7 @@ def ledgers_on(engine: str) -> Iterator[None]:
     finally:
         _engine = kept
         for path in set(_urls) - before:
-            started().drop(_urls.pop(path).partition("@/")[2].partition("?")[0])
+            started().leave(_urls.pop(path).partition("@/")[2].partition("?")[0])
 
 
 def ledger_url(home: Path) -> str:
@@ -48,7 +48,7 @@ def ledger_url(home: Path) -> str:
     if _engine == SQLITE:
         return _urls.get(home, DEFAULT_URL)
     if home not in _urls:
-        _urls[home] = started().url(started().database(MADE))
+        _urls[home] = started().url(started().ledger())
     return _urls[home]
 
 
