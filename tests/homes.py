@@ -42,6 +42,7 @@ from metering.cli import commands, decisions, finance, operations, safety  # noq
 from metering.cli.app import app
 from metering.config import load_config
 from metering.ledger.book import Book, open_book
+from metering.ledger.tables import metadata
 
 ACCOUNTS = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method"
 FUNDS = "account_id,kind,amount,currency,reference,expires"
@@ -202,7 +203,8 @@ class Home:
         """The rows of a table of the ledger, as they are stored."""
         book = self.book
         with book.read() as con:
-            found = con.execute(sa.text(f'SELECT * FROM "{table}" ORDER BY 1, 2')).mappings().all()
+            query = sa.select(metadata().tables[table]).order_by(sa.text("1, 2"))
+            found = con.execute(query).mappings().all()
         book.close()
         return [dict(row) for row in found]
 

@@ -31,11 +31,11 @@ CONNECT_SECONDS = 15
 PATIENCE_SECONDS = 60
 """How long a server that restarts is waited for, where only it can say whether a COMMIT took place."""
 KEPT_TURNS = 10_000
-_SESSION = (
-    # The death of a machine frees what it held within a minute.
-    *("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10", "SET tcp_keepalives_count = 3"),
-    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
-)
+_SESSION = """
+    SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+"""The death of a machine frees what it held within a minute, and what was acknowledged is on disk."""
 _REMEDY = "Look at the server and at libpq's variables (PGHOST, PGUSER, PGPASSFILE …), then run the same command again."
 
 
@@ -214,8 +214,7 @@ class PostgresBook(Book):
         def prepare(connection: Any, _: object) -> None:
             connection.autocommit = True
             configure(connection)
-            for statement in _SESSION:
-                connection.execute(statement)
+            connection.execute(_SESSION)
 
         sa.event.listen(engine, "connect", prepare)
         return engine
