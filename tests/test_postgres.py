@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 from homes import Home
 from ledgers import POSTGRESQL, SQLITE, ledgers_on, started
+from payments_given import Given
 from postgres_server import Server
+from test_payments_crash import Process, assert_books_equal_captures
 
 from metering.errors import MeteringError, UsageError
 from metering.lake import connect
@@ -336,3 +338,31 @@ def test_the_doctor_names_a_server_that_may_forget(home: Home) -> None:
         assert "entries.entries_is_kept is switched off" in home.run("doctor", "--format", "csv", exit_code=None).stdout
     finally:
         started().run("ALTER TABLE entries ENABLE TRIGGER entries_is_kept", home.book.name)
+
+
+# Cards
+
+
+def test_sessions_cut_while_two_workers_charge(tmp_path: Path) -> None:
+    """Whatever COMMIT it meets: run again, each card is charged once, and the book is what the gateway captured."""
+    given = Given(tmp_path / "home")
+    for number in range(1, 25):
+        given.account(f"acc-{number:02}")
+        given.invoice(number=number, account=f"acc-{number:02}")
+    database, over, ended = given.home.book.name, threading.Event(), []
+
+    def kill() -> None:
+        while not over.wait(0.1):
+            ended.append(cut(started(), database))
+
+    runs = [Process(given, workers=4) for _ in range(2)]
+    killer = threading.Thread(target=kill)
+    killer.start()
+    codes = [run.wait() for run in runs]
+    over.set()
+    killer.join()
+    assert sum(ended) > 0
+    assert set(codes) <= {0, 1}
+    given.collect()
+    assert len(given.sandbox.captures()) == 24
+    assert_books_equal_captures(given)
