@@ -23,6 +23,7 @@ from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import Book, insert, open_book, rows
 from metering.ledger.postgres import PostgresBook
 from metering.ledger.postings import Journal
+from metering.ledger.sqlite import SqliteBook
 from metering.ledger.tables import metadata
 
 pytestmark = pytest.mark.parametrize("engine", [POSTGRESQL], indirect=True)
@@ -327,6 +328,21 @@ def test_a_ledger_moves_from_engine_to_engine_by_a_backup(home: Home, tmp_path: 
     assert back.column("balances", "owed") == home.column("balances", "owed")
     home.run("close", "2026-05")
     home.run("upgrade")
+
+
+def test_a_ledger_of_an_earlier_version_is_saved_and_brought_forward(home: Home, tmp_path: Path) -> None:
+    """A version before notices had no such table; what is new gets its triggers and rights too."""
+    home.accounts("acc-1,USD,20,")
+    before = home.ledger("account_versions")
+    database = home.book.name
+    started().run("DROP TABLE notices; UPDATE ledger_version SET version = 3", database)
+    assert "Run `metering upgrade`" in home.run("status", exit_code=2).stderr
+    home.run("upgrade", "--backup", str(tmp_path / "old"))
+    assert home.ledger("account_versions") == before
+    assert home.ledger("notices") == []
+    assert started().run("SELECT tgname FROM pg_trigger WHERE tgname = 'notices_is_kept'", database)
+    home.run("verify")
+    assert SqliteBook(tmp_path / "old" / "ledger.db").version() == 3
 
 
 def test_the_doctor_names_a_server_that_may_forget(home: Home) -> None:

@@ -86,13 +86,9 @@ class PostgresBook(Book):
             with empty() as con:
                 yield con
             return
-        with self.told("read", _REMEDY), self._engine.connect() as con:
-            con.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            try:
-                self.check_version(_version(con))
-                yield con
-            finally:
-                _roll_back(con)
+        with self._view() as con:
+            self.check_version(_version(con))
+            yield con
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
@@ -161,8 +157,10 @@ class PostgresBook(Book):
         """Write a consistent copy, as a SQLite file, while others may be writing."""
         with TemporaryDirectory(prefix=".ledger-", dir=path.parent) as folder:
             copy = SqliteBook(Path(folder) / path.name)
-            with self.read() as here, copy.write() as there:
+            with self._view() as here, copy.write() as there:
                 copy_rows(here, there)
+                # What is to be upgraded is saved first: the copy is of the version of what it is a copy of.
+                there.exec_driver_sql(f"PRAGMA user_version = {_version(here)}")
             copy.close()
             copy.save(path)
 
@@ -190,6 +188,15 @@ class PostgresBook(Book):
     def run_script(self, con: sa.Connection, script: str) -> None:
         """Run the statements of a script."""
         con.connection.driver_connection.execute(script)  # type: ignore[union-attr]
+
+    @contextmanager
+    def _view(self) -> Iterator[sa.Connection]:
+        with self.told("read", _REMEDY), self._engine.connect() as con:
+            con.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            try:
+                yield con
+            finally:
+                _roll_back(con)
 
     # Connecting
 
