@@ -216,6 +216,8 @@ def _check(config: Config) -> None:
         raise _Wrong("lake.url", "must not be empty")
     if not config.ledger.url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise _Wrong("ledger.url", "must begin with sqlite:/// or postgresql+psycopg://")
+    if re.search(r"://[^/?#]*:[^/?#]*@|[?&](password|sslpassword)=", config.ledger.url):
+        raise _Wrong("ledger.url", "holds a password; set PGPASSWORD, PGPASSFILE or PGSERVICE instead")
 
 
 def _month(path: str, text: str | None) -> None:

@@ -36,10 +36,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 from click.testing import CliRunner
+from ledgers import with_ledger
 
 from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
 from metering.cli.app import app
-from metering.ledger.book import Book
+from metering.config import load_config
+from metering.ledger.book import Book, open_book
+from metering.ledger.tables import metadata
 
 ACCOUNTS = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method"
 FUNDS = "account_id,kind,amount,currency,reference,expires"
@@ -132,7 +135,7 @@ class Home:
         path.parent.mkdir(parents=True, exist_ok=True)
         if name == "metering.toml" and "[reports]" not in text:
             text += _UNPUBLISHED
-        path.write_text(text)
+        path.write_text(with_ledger(self.path, text) if name == "metering.toml" else text)
         return path
 
     def prices(self, *rows: str) -> None:
@@ -199,8 +202,17 @@ class Home:
 
     def ledger(self, table: str) -> list[dict[str, Any]]:
         """The rows of a table of the ledger, as they are stored."""
-        with Book(self.path / "ledger.db").read() as con:
-            return [dict(row) for row in con.execute(sa.text(f'SELECT * FROM "{table}" ORDER BY 1, 2')).mappings()]
+        book = self.book
+        with book.read() as con:
+            query = sa.select(metadata().tables[table]).order_by(sa.text("1, 2"))
+            found = con.execute(query).mappings().all()
+        book.close()
+        return [dict(row) for row in found]
+
+    @property
+    def book(self) -> Book:
+        """The ledger, opened anew."""
+        return open_book(load_config(self.path / "metering.toml").ledger.url, self.path)
 
     def captures(self) -> list[dict[str, str]]:
         """The sandbox's own record of money that left cards."""

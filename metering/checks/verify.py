@@ -116,7 +116,7 @@ def _ledger_there(home: Home) -> list[str]:
     traces = [home.lake.root / "closes", home.path / "sandbox" / "captures.jsonl"]
     if home.book.exists or not any(path.exists() for path in traces):
         return []
-    return [f"{home.book.path.name} is missing, although months were closed; restore it from a backup"]
+    return [f"{home.book.name} is missing, although months were closed; restore it from a backup"]
 
 
 def _ledger_copy(home: Home) -> list[str]:

@@ -282,7 +282,7 @@ def check(book: Book, lake: Path) -> None:
         missing = [name for name, count in last.through.items() if here.get(name, 0) < count]
         if missing:
             raise Behind(
-                f"The ledger {book.path.name} is older than its copy in the lake, which goes to run {last.run}"
+                f"The ledger {book.name} is older than its copy in the lake, which goes to run {last.run}"
                 f" ({here['runs']} runs are in the ledger): it was lost, or put back from a backup.",
                 unchanged="Nothing was changed, closed or charged.",
                 remedy="Run `metering restore`: it takes over what the ledger lacks, and asks the gateway.",
@@ -310,9 +310,9 @@ def _seal(con: sa.Connection, number: int) -> str:
 
 def _other(book: Book) -> NeedsPerson:
     return NeedsPerson(
-        f"The ledger {book.path.name} and its copy in the lake are not of one book: the same rows differ.",
+        f"The ledger {book.name} and its copy in the lake are not of one book: the same rows differ.",
         unchanged="Nothing was changed, closed or charged.",
-        remedy=f"Move {book.path.name} away and run `metering restore`: it makes the ledger again from the lake.",
+        remedy=f"{book.aside} and run `metering restore`: it makes the ledger again from the lake.",
     )
 
 

@@ -25,16 +25,19 @@ class _Digits(sa.TypeDecorator[int]):
 
 
 _INTEGER = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+# Texts are compared by code point everywhere, whatever language a server speaks.
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_USAGE = _Digits().with_variant(sa.Numeric(38, 0), "postgresql")
 _TYPES: dict[str, Any] = {
-    "text": sa.Text(),
-    "day": sa.Text(),
-    "month": sa.Text(),
-    "decimal": sa.Text(),
+    "text": _TEXT,
+    "day": _TEXT,
+    "month": _TEXT,
+    "decimal": _TEXT,
     "integer": _INTEGER,
     "money": _INTEGER,
     "instant": _INTEGER,
     "flag": _INTEGER,
-    "usage": _Digits(),
+    "usage": _USAGE,
 }
 
 
