@@ -19,7 +19,7 @@ from metering.close.inputs import stored_inputs
 from metering.errors import MeteringError, NeedsPerson
 from metering.events.identities import Identities
 from metering.home import Home
-from metering.lake import Batch, Lake, connect, define
+from metering.lake import Batch, Lake, connect, define, give_files
 from metering.lake.compaction import unlike
 from metering.lake.store import FIRST, MERGING, File, sha256_of
 from metering.ledger import archive
@@ -88,9 +88,9 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
     wanted = [home.lake.root / path_of(str(month), "allocations") for month in months]
     paths = [path for path in wanted if path.exists()]
     if paths:
-        con.read_parquet([str(path) for path in paths]).create_view("allocations", replace=True)
+        give_files(con, "allocations", paths)
     else:
-        con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+        con.register("allocations", arrow_schema("allocations").empty_table())
     batches = [{"batch": batch.batch, "ingested_at": batch.ingested_at} for batch in home.lake.manifest().batches]
     con.register("batches", pa.Table.from_pylist(batches, pa.schema([(name, pa.int64()) for name in _BATCH])))
     con.register("captures", _captures(home.path / "sandbox" / "captures.jsonl"))

@@ -12,7 +12,7 @@ from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import compose, connect
+from metering.lake import compose, connect, give_files
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
 from metering.schema import arrow_schema
@@ -155,11 +155,11 @@ class Desk:
             return
         months = [row[0] for row in self.con.execute("FROM closes SELECT month ORDER BY month").fetchall()]
         paths = [self.home.lake.root / path_of(month, "allocations") for month in months]
-        present = [str(path) for path in paths if path.exists()]
+        present = [path for path in paths if path.exists()]
         if present:
-            self.con.read_parquet(present).create_view("allocations", replace=True)
+            give_files(self.con, "allocations", present)
         else:
-            self.con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+            self.con.register("allocations", arrow_schema("allocations").empty_table())
 
     def lifespans(self) -> None:
         """The relations of usage, with time standing at now."""

@@ -33,8 +33,7 @@ class Queried:
 
     def printed(self) -> pa.Table:
         """Decimals as text, times as RFC 3339 in UTC, numbers and truth values as they are."""
-        con = connect()
-        con.execute("SET preserve_insertion_order = true")
+        con = connect(ordered=True)
         con.register("answer", self.rows)
         shown = (_shown(f'"{_escaped(name)}"', kind) for name, kind in zip(*_described(con), strict=True))
         return con.sql(f"SELECT {', '.join(shown)} FROM answer").to_arrow_table()
