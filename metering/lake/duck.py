@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -82,12 +82,20 @@ def compose(con: duckdb.DuckDBPyConnection, query: str, *rooms: str) -> str:
     return f"WITH {parts}\n{body}"
 
 
+def reads(query: str, given: Collection[str], *rooms: str) -> set[str]:
+    """Which of the given relations a query reads, by itself or through those of the rooms."""
+    found: dict[str, str] = {}
+    _collect(query, rooms, given, found)
+    texts = (_COMMENT.sub("", text) for text in (query, *found.values()))
+    return {name for text in texts for name in _READ.findall(text) if name in given}
+
+
 _COMMENT = re.compile(r"--[^\n]*")
 _LOCAL = re.compile(r"\b(\w+)\s+AS\s+(?:(?:NOT\s+)?MATERIALIZED\s+)?\(")
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
 
 
-def _collect(query: str, rooms: tuple[str, ...], known: set[str], found: dict[str, str]) -> None:
+def _collect(query: str, rooms: tuple[str, ...], known: Collection[str], found: dict[str, str]) -> None:
     """Gather the relations that a query reads, those that they read first."""
     text = _COMMENT.sub("", query)
     local = set(_LOCAL.findall(text))

@@ -10,7 +10,8 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Book:
                 yield con
             return
         try:
-            with self._reader.connect() as con:
+            with _reader(self.path) as con:
                 con.exec_driver_sql("BEGIN")
                 self._check_version(con)
                 yield con
@@ -91,17 +92,6 @@ class Book:
                 unchanged="The ledger is as it was.",
                 remedy="Look at disk space and the file; if it is damaged, restore it from a backup.",
             ) from error
-
-    @cached_property
-    def _reader(self) -> sa.Engine:
-        """Opens a connection of its own for each reading, and keeps none."""
-        return sa.create_engine(
-            "sqlite://",
-            creator=lambda: sqlite3.connect(
-                f"file:{_escape(self.path)}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
-            ),
-            poolclass=sa.pool.NullPool,
-        )
 
     @contextmanager
     def rehearse(self) -> Iterator[sa.Connection]:
@@ -205,6 +195,30 @@ class Book:
                 if version > VERSION
                 else "Run `metering upgrade`: it makes a backup first.",
             )
+
+
+_wanted: ContextVar[Path] = ContextVar("_wanted")
+
+
+def _reader(path: Path) -> sa.Connection:
+    """A connection of its own to read a ledger, which nobody keeps."""
+    token = _wanted.set(path)
+    try:
+        return _reading().connect()
+    finally:
+        _wanted.reset(token)
+
+
+@cache
+def _reading() -> sa.Engine:
+    """One for all ledgers, so that a process compiles a statement once."""
+    return sa.create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(
+            f"file:{_escape(_wanted.get())}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+        ),
+        poolclass=sa.pool.NullPool,
+    )
 
 
 class _Rehearsed(Exception):

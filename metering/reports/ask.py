@@ -12,10 +12,10 @@ from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import compose, connect, give_files
+from metering.lake import compose, connect, give_files, reads
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
-from metering.schema import arrow_schema
+from metering.schema import arrow_schema, tables
 from metering.sql import sql
 from metering.usage import meter
 from metering.values import Month, format_instant
@@ -27,6 +27,7 @@ GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
 
 
 _CURRENCIES = "SELECT account_id, currency FROM current_accounts"
+_RESOLVED = "SELECT id FROM quarantine_resolutions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,10 @@ class Desk:
             raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {told}.")
         if name in GIVEN:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
-        _SOURCES.get(name, Desk.ledger)(self)
+        if name in _SOURCES:
+            _SOURCES[name](self)
+        else:
+            self.ledger(sql("reports", name))
 
     def query(self, name: str) -> str:
         """The SQL of a report, once it is prepared."""
@@ -143,10 +147,17 @@ class Desk:
 
     # What reports read
 
-    def ledger(self) -> None:
-        """The book's tables, the accounts in force, and how invoices were settled."""
-        if self._first("ledger"):
+    def ledger(self, *queries: str) -> None:
+        """The book's tables, all of them or those that some queries read; once all are there, as they stood then."""
+        if "ledger" in self._opened:
+            return
+        if not queries:
+            self._opened.add("ledger")
             attach_ledger(self.con, self.home.book)
+            return
+        known = [name for name, found in tables().items() if found.stored == "ledger"]
+        wanted = {name for query in queries for name in reads(query, known, "reports", "usage")}
+        attach_ledger(self.con, self.home.book, tuple(sorted(wanted)))
 
     def allocations(self) -> None:
         """The shares of the snapshots in all issued lines."""
@@ -211,10 +222,10 @@ class Desk:
     def anomalies(self) -> None:
         """What a person should know of."""
         self.lifespans()
-        self.ledger()
+        self.ledger(_CURRENCIES, _RESOLVED)
         home, con = self.home, self.con
         known = dict(con.execute(compose(con, _CURRENCIES, "reports")).fetchall())
-        resolved = [row[0] for row in con.execute("FROM quarantine_resolutions SELECT id").fetchall()]
+        resolved = [row[0] for row in con.execute(_RESOLVED).fetchall()]
         months = billed_months(home, con)
         unpriced = [
             meter.Unpriced(u.month, u.account_id, u.sku, u.region, u.period_start, u.period_end)
@@ -249,7 +260,7 @@ class Desk:
         from metering.reports.idle import give_costs
 
         self.lifespans()
-        self.ledger()
+        self.ledger(sql("reports", "idle"), sql("reports", "idle_keys"))
         give_costs(self.home, self.con)
 
 

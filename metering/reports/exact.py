@@ -68,7 +68,7 @@ def _select(report: Report, gigabyte_bytes: int, value: _Value, rows: str) -> st
     """Currencies are looked at once a row: once a column costs the planner a tenth of a second."""
     columns = ", ".join(f'{value(column, gigabyte_bytes)} AS "{column.name}"' for column in report.columns)
     if any(column.kind == "money" for column in report.columns):
-        rows = f'(SELECT *, {_digits()} AS {_MINOR} FROM {rows} AS report)'
+        rows = f"(SELECT *, {_digits()} AS {_MINOR} FROM {rows} AS report)"
     return f"SELECT {columns} FROM {rows} AS report"
 
 

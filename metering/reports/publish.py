@@ -86,6 +86,7 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
 def _build(home: Home, part: Path) -> None:
     desk = Desk(home)
     desk.con.execute(f"ATTACH '{_quoted(str(part))}' AS published (STORAGE_VERSION '{STORAGE}')")
+    desk.ledger()
     for report in published():
         desk.prepare(report.name)
         desk.con.execute(f"CREATE TABLE published.{table_name(report)} AS {exact_rows(desk, report)}")

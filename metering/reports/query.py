@@ -76,6 +76,7 @@ def _check_reading(con: duckdb.DuckDBPyConnection, query: str) -> None:
 def _give_reports(con: duckdb.DuckDBPyConnection, home: Home, query: str) -> None:
     """Every report as a table; those that the query names have their rows."""
     desk = Desk(home)
+    desk.ledger()
     for report in published():
         name = table_name(report)
         if re.search(rf"(?<![\w-]){re.escape(report.name)}(?![\w-])|\b{name}\b", query, re.IGNORECASE):
