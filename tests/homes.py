@@ -322,7 +322,8 @@ _SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = (
     *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"),
     *("metering.cli.commands", "metering.cli.decisions", "metering.cli.operations", "metering.cli.safety"),
-    *("metering.close.run", "metering.nightly"),
+    *("metering.close.run", "metering.nightly", "metering.reports.publish", "metering.reports.forecast"),
+    *("metering.telling.metrics", "metering.telling.ping", "sqlalchemy.dialects.postgresql"),
     *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests"),
 )
 _SERVER.set_forkserver_preload([*PRELOADED])

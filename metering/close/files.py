@@ -19,6 +19,7 @@ from metering.errors import MeteringError
 from metering.failpoints import failpoint
 from metering.home import Home
 from metering.invoices.allocations import allocate
+from metering.lake import give_files
 from metering.ledger.book import rows
 from metering.schema import arrow_schema
 from metering.usage import meter
@@ -127,7 +128,7 @@ def _give_issued(
     for name in sorted({row["month"] for row in earlier}):
         publish(home, name)
     if files:
-        duck.read_parquet([str(home.lake.root / path) for path in files]).create_view("issued_shares", replace=True)
+        give_files(duck, "issued_shares", (home.lake.root / path for path in files))
     else:
         _give(duck, "issued_shares", arrow_schema("allocations").empty_table())
 

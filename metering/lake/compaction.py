@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metering.errors import MeteringError
-from metering.lake.duck import connect
+from metering.lake.duck import connect, give_files
 from metering.lake.store import Batch, File, Lake, Manifest, Merged, sha256_of
 
 TARGET_BYTES = 64 * 2**20
@@ -104,7 +104,7 @@ def _write(
 
     def copy(part: Path) -> None:
         with connect(memory_limit, scratch) as con:
-            con.read_parquet([str(lake.root / file.path) for file in files]).create_view("parts")
+            give_files(con, "parts", (lake.root / file.path for file in files))
             con.sql(f"SELECT * FROM parts ORDER BY {_ORDER[table]}").write_parquet(
                 str(part), compression="zstd", row_group_size=122_880
             )
@@ -124,7 +124,7 @@ def unlike(lake: Lake, manifest: Manifest, merged: Merged) -> Iterator[str]:
         found: dict[int, int] = {}
         if file is not None:
             with connect() as con:
-                con.read_parquet(str(lake.root / file.path)).create_view("rows_of_file")
+                give_files(con, "rows_of_file", [lake.root / file.path])
                 query = "SELECT batch, count(*) FROM rows_of_file GROUP BY batch"
                 found = dict(con.execute(query).fetchall())
         if found != wanted:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
+from metering.lake.duck import give_files
 from metering.schema import arrow_schema
 
 MANIFEST = "manifest.json"
@@ -231,12 +232,11 @@ class Lake:
         self, con: duckdb.DuckDBPyConnection, name: str, table: str, parts: Iterable[Batch | Merged], cut: str | None
     ) -> None:
         """Define the rows of a table that some parts hold, without those of other batches."""
-        paths = [str(self.root / file.path) for part in parts if (file := getattr(part, table)) is not None]
+        paths = [self.root / file.path for part in parts if (file := getattr(part, table)) is not None]
         if not paths:
-            con.from_arrow(arrow_schema(table).empty_table()).create_view(name, replace=True)
+            con.register(name, arrow_schema(table).empty_table())
             return
-        rows = con.read_parquet(paths)
-        (rows.filter(cut) if cut else rows).create_view(name, replace=True)
+        give_files(con, name, paths, cut)
 
 
 def _readable(path: Path, manifest: Manifest) -> Manifest:

@@ -26,7 +26,7 @@ from metering.failpoints import failpoint
 from metering.ledger.book import Book
 from metering.ledger.postings import refresh_status
 from metering.ledger.seals import sealed_tables
-from metering.ledger.tables import counter, metadata
+from metering.ledger.tables import counter, last_rows, metadata
 from metering.schema import table as schema
 
 FOLDER = "ledger"
@@ -104,11 +104,7 @@ def append(book: Book, lake: Path, run: int, made_at: int) -> Path | None:
 
 
 def _through(con: sa.Connection) -> dict[str, int]:
-    counts = {}
-    for name in archived_tables():
-        column = metadata().tables[name].c[counter(name)]
-        counts[name] = con.scalar(sa.select(sa.func.max(column))) or 0
-    return counts
+    return {row.name: row.last for row in con.execute(last_rows(*archived_tables()))}
 
 
 def _moving(con: sa.Connection) -> dict[str, list[int]]:

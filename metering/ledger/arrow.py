@@ -20,7 +20,7 @@ _NUMBERS = {"integer", "money", "instant", "flag", "usage"}
 
 def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, ...] | None = None) -> None:
     """Define a relation for each of the ledger's tables (default: all), as the ledger stands now."""
-    wanted = names or tuple(name for name, found in tables().items() if found.stored == "ledger")
+    wanted = names if names is not None else tuple(name for name, found in tables().items() if found.stored == "ledger")
     if not book.exists:
         for name in wanted:
             con.register("ledger_rows", arrow_schema(name).empty_table())

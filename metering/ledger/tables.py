@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from metering.schema import Column, Table, tables
+from metering.sql import sql
 
 
 class _Digits(sa.TypeDecorator[int]):
@@ -58,6 +59,13 @@ OWN_COUNTERS = {"transactions": "transaction", "entries": "entry", "runs": "run"
 def counter(name: str) -> str:
     """The column that counts a table's rows from 1 in the order of recording: what a seal goes by."""
     return OWN_COUNTERS.get(name, "recorded")
+
+
+@cache
+def last_rows(*names: str) -> sa.TextClause:
+    """The statement that asks for the last row of each of some tables, in the order of recording; 0 of an empty one."""
+    one = sql("ledger", "last_row")
+    return sa.text(" UNION ALL ".join(one.format(table=name, counter=counter(name)) for name in names))
 
 
 def _add(found: sa.MetaData, table: Table) -> None:

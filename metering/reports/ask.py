@@ -13,10 +13,10 @@ from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import compose, connect
+from metering.lake import compose, connect, give_files, reads
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
-from metering.schema import arrow_schema
+from metering.schema import arrow_schema, tables
 from metering.sql import sql
 from metering.state import open_usage
 from metering.state.files import BROKEN
@@ -31,6 +31,7 @@ GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
 
 
 _CURRENCIES = "SELECT account_id, currency FROM current_accounts"
+_RESOLVED = "SELECT id FROM quarantine_resolutions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,10 @@ class Desk:
             raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {told}.")
         if name in GIVEN:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
-        _SOURCES.get(name, Desk.ledger)(self)
+        if name in _SOURCES:
+            _SOURCES[name](self)
+        else:
+            self.ledger(sql("reports", name))
 
     def query(self, name: str) -> str:
         """The SQL of a report, once it is prepared."""
@@ -166,10 +170,17 @@ class Desk:
 
     # What reports read
 
-    def ledger(self) -> None:
-        """The book's tables, the accounts in force, and how invoices were settled."""
-        if self._first("ledger"):
+    def ledger(self, *queries: str) -> None:
+        """The book's tables, all of them or those that some queries read; once all are there, as they stood then."""
+        if "ledger" in self._opened:
+            return
+        if not queries:
+            self._opened.add("ledger")
             attach_ledger(self.con, self.home.book)
+            return
+        known = [name for name, found in tables().items() if found.stored == "ledger"]
+        wanted = {name for query in queries for name in reads(query, known, "reports", "usage")}
+        attach_ledger(self.con, self.home.book, tuple(sorted(wanted)))
 
     def allocations(self) -> None:
         """The shares of the snapshots in all issued lines."""
@@ -178,11 +189,11 @@ class Desk:
             return
         months = [row[0] for row in self.con.execute("FROM closes SELECT month ORDER BY month").fetchall()]
         paths = [self.home.lake.root / path_of(month, "allocations") for month in months]
-        present = [str(path) for path in paths if path.exists()]
+        present = [path for path in paths if path.exists()]
         if present:
-            self.con.read_parquet(present).create_view("allocations", replace=True)
+            give_files(self.con, "allocations", present)
         else:
-            self.con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+            self.con.register("allocations", arrow_schema("allocations").empty_table())
 
     def lifespans(self) -> None:
         """The relations of usage, with time standing at now."""
@@ -241,10 +252,10 @@ class Desk:
     def anomalies(self) -> None:
         """What a person should know of."""
         self.lifespans()
-        self.ledger()
+        self.ledger(_CURRENCIES, _RESOLVED)
         home, con = self.home, self.con
         known = dict(con.execute(compose(con, _CURRENCIES, "reports")).fetchall())
-        resolved = [row[0] for row in con.execute("FROM quarantine_resolutions SELECT id").fetchall()]
+        resolved = [row[0] for row in con.execute(_RESOLVED).fetchall()]
         months = billed_months(home, con)
         unpriced = [
             meter.Unpriced(u.month, u.account_id, u.sku, u.region, u.period_start, u.period_end)
@@ -279,7 +290,7 @@ class Desk:
         from metering.reports.idle import give_costs
 
         self.lifespans()
-        self.ledger()
+        self.ledger(sql("reports", "idle"), sql("reports", "idle_keys"))
         give_costs(self.home, self.con)
 
 

@@ -18,7 +18,7 @@ from metering.errors import DONE, MeteringError
 from metering.home import Home, Run
 from metering.reports.ask import GIVEN, Desk, at_desk, state_of
 from metering.reports.catalog import Report, reports
-from metering.reports.exact import exact_columns
+from metering.reports.exact import exact_select
 
 FILE = Path("reports", "reports.duckdb")
 STORAGE = "v1.2.0"
@@ -85,6 +85,7 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
 def _build(desk: Desk, part: Path) -> None:
     part.unlink(missing_ok=True)
     desk.con.execute(f"ATTACH '{_quoted(str(part))}' AS published (STORAGE_VERSION '{STORAGE}')")
+    desk.ledger()
     for report in published():
         desk.prepare(report.name)
         desk.con.execute(f"CREATE TABLE published.{table_name(report)} AS {exact_rows(desk, report)}")
@@ -104,8 +105,7 @@ def _one_transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def exact_rows(desk: Desk, report: Report) -> str:
     """The SELECT that gives a report's rows with exact types; the desk is prepared for it."""
-    columns = exact_columns(report, desk.home.config.billing.gigabyte_bytes)
-    return f"SELECT {columns} FROM ({desk.query(report.name)}) AS report"
+    return exact_select(report, desk.home.config.billing.gigabyte_bytes, desk.query(report.name))
 
 
 def describe(con: duckdb.DuckDBPyConnection, report: Report, where: str = "") -> None:

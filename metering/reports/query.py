@@ -33,8 +33,7 @@ class Queried:
 
     def printed(self) -> pa.Table:
         """Decimals as text, times as RFC 3339 in UTC, numbers and truth values as they are."""
-        con = connect()
-        con.execute("SET preserve_insertion_order = true")
+        con = connect(ordered=True)
         con.register("answer", self.rows)
         shown = (_shown(f'"{_escaped(name)}"', kind) for name, kind in zip(*_described(con), strict=True))
         return con.sql(f"SELECT {', '.join(shown)} FROM answer").to_arrow_table()
@@ -76,6 +75,7 @@ def _check_reading(con: duckdb.DuckDBPyConnection, query: str) -> None:
 
 def _give_reports(con: duckdb.DuckDBPyConnection, desk: Desk, query: str) -> None:
     """Every report as a table; those that the query names have their rows."""
+    desk.ledger()
     for report in published():
         name = table_name(report)
         if re.search(rf"(?<![\w-]){re.escape(report.name)}(?![\w-])|\b{name}\b", query, re.IGNORECASE):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.lake import compose
+from metering.lake import compose, give_files
 from metering.sql import sql
 from metering.state.files import Folder, State, Store
 from metering.state.index import Keys, Times, owners_of
@@ -65,8 +65,7 @@ def define_recalled(con: duckdb.DuckDBPyConnection, tables: list[pa.Table]) -> N
 
 def give_held_events(con: duckdb.DuckDBPyConnection, store: Store, state: State, name: str = "held_events") -> None:
     """Define the events of what could still change when the state was written."""
-    kept = con.read_parquet(str(store.path(state.hot, "events")))
-    kept.select(*(column for column in kept.columns if column not in _OWN)).create_view(name, replace=True)
+    give_files(con, name, [store.path(state.hot, "events")], columns=f"* EXCLUDE ({', '.join(_OWN)})")
 
 
 def _both(some: Superseded, others: Superseded) -> Superseded:

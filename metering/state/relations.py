@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import duckdb
 
-from metering.lake import Lake, connect
+from metering.lake import Lake, connect, give_files
 from metering.sql import sql
 from metering.state.files import BROKEN, State, Store
 from metering.state.recall import give_held_events, superseded_of
@@ -81,5 +81,5 @@ def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None
             for part in ("lifespans", "size_changes", "anomalies")
         ],
     )
-    con.read_parquet(str(store.path(state.hot, "lifespans"))).create_view("changing_lifespans", replace=True)
+    give_files(con, "changing_lifespans", [store.path(state.hot, "lifespans")])
     give_held_events(con, store, state, "events")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from metering.failpoints import failpoint
-from metering.lake import compose
+from metering.lake import compose, give_files
 from metering.sql import sql
 from metering.state.files import PARTS, Folder, Store, seal_folder, sync
 from metering.state.index import COLUMNS, Keys, write_arrays, write_index
@@ -49,7 +49,7 @@ def merge_segments(
     give_superseded(con, {one.segment: superseded[one.segment] for one in segments if one.segment in superseded})
     rows = {}
     for part in PARTS:
-        con.read_parquet([str(store.path(one, part)) for one in segments]).create_view("merging", replace=True)
+        give_files(con, "merging", [store.path(one, part) for one in segments])
         rows[part] = _copy(con, sql("state", "merged"), folder, part)
     rows["index"] = _merge_index(store, segments, superseded, folder)
     return _segment(con, folder, number, rows)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from metering import __version__
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home
-from metering.lake import compose
+from metering.lake import Manifest, compose
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
@@ -93,10 +93,15 @@ def _of_events(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:
     yield "batch", "Number of the last batch.", [({}, str(manifest.last_batch))]
     yield "events", "Events taken in.", [({}, str(events))]
     yield "lake_parts", "Batches, or merged runs of them, with files of their own.", [({}, str(len(manifest.parts())))]
-    yield "quarantine_unresolved", "Bad lines that nobody put aside.", [({}, str(ask(home, "quarantine").num_rows))]
+    yield "quarantine_unresolved", "Bad lines that nobody put aside.", [({}, str(_unresolved(home, manifest)))]
     limit = home.config.engine.memory_limit
     alive = with_usage(home.lake, home.now, home.config.billing.zone, lambda con: _alive(con, home.now), limit)
     yield "snapshots_alive", "Snapshots that are metered now.", [({}, str(alive))]
+
+
+def _unresolved(home: Home, manifest: Manifest) -> int:
+    """Bad lines that nobody put aside; the report is not asked where there is none at all."""
+    return ask(home, "quarantine").num_rows if any(batch.quarantine for batch in manifest.batches) else 0
 
 
 def _alive(con: duckdb.DuckDBPyConnection, now: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from metering.lake import give_files
 from metering.sql import sql
 
 if TYPE_CHECKING:
@@ -50,10 +51,8 @@ def narrow(con: duckdb.DuckDBPyConnection, from_us: int) -> None:
 
 def _read(con: duckdb.DuckDBPyConnection, part: str, name: str, from_us: int | None = None) -> None:
     paths = [path for (path,) in con.execute(sql("usage", "kept_paths"), {"part": part, "from_us": from_us}).fetchall()]
-    rows = con.read_parquet(paths)
-    if part == "lifespans" and from_us is not None:
-        rows = rows.filter(f"ended_at IS NULL OR ended_at > {from_us}")
-    rows.create_view(name, replace=True)
+    cut = f"ended_at IS NULL OR ended_at > {from_us}" if part == "lifespans" and from_us is not None else None
+    give_files(con, name, paths, cut)
 
 
 def _define(con: duckdb.DuckDBPyConnection, name: str, text: str) -> None:
