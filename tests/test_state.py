@@ -224,10 +224,9 @@ def altered(state: Path) -> str:
 
 
 def garbled(state: Path) -> str:
-    """A file of the hot folder that is no Parquet."""
-    (path,) = state.glob("hot-*/lifespans.parquet") if len(list(state.glob("hot-*"))) == 1 else [newest_hot(state)]
-    path.write_bytes(b"no Parquet")
-    return "lifespans.parquet was changed"
+    """The hot events in a file that is no Parquet."""
+    hot_events(state).write_bytes(b"no Parquet")
+    return "events.parquet was changed"
 
 
 def misleading(state: Path) -> str:
@@ -245,10 +244,10 @@ def first_segment(state: Path) -> Path:
     return state / msgspec.json.decode((state / "state.json").read_bytes())["segments"][0]["name"]
 
 
-def newest_hot(state: Path) -> Path:
+def hot_events(state: Path) -> Path:
     import msgspec
 
-    return state / msgspec.json.decode((state / "state.json").read_bytes())["hot"]["name"] / "lifespans.parquet"
+    return state / msgspec.json.decode((state / "state.json").read_bytes())["hot"]["name"] / "events.parquet"
 
 
 @cache

@@ -202,6 +202,8 @@ class Desk:
         self._first("events")
         home, wanted = self.home, self.wanted
         zone, through = home.config.billing.zone, self._checked()
+        # Also what fails while it is opened may be the state's.
+        self.is_kept = not wanted.all_events
         self.is_kept = open_usage(
             self.con, home.lake, home.now, zone, through, anomalies=True, all_events=wanted.all_events
         )

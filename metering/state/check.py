@@ -10,7 +10,7 @@ from metering.state.files import STATE, Store
 from metering.state.relations import give_state
 from metering.usage import meter
 
-REMEDY = "remove the folder lake/state; the next night makes it again"
+REMEDY = "remove lake/state/state.json; the next night makes the state again"
 _RELATIONS = ("lifespans", "size_changes", "anomalies_for_ever")
 
 
