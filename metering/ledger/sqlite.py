@@ -11,7 +11,8 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import cached_property
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -72,19 +73,10 @@ class SqliteBook(Book):
                 yield con
             return
         remedy = "Look at disk space and the file; if it is damaged, restore it from a backup."
-        with self.told("read", remedy), self._reader.connect() as con:
+        with self.told("read", remedy), _reader(self.path) as con:
             con.exec_driver_sql("BEGIN")
             self.check_version(_version(con))
             yield con
-
-    @cached_property
-    def _reader(self) -> sa.Engine:
-        """Opens a connection of its own for each reading, and keeps none."""
-        return sa.create_engine(
-            "sqlite://",
-            creator=lambda: _connect_read_only(self.path),
-            poolclass=sa.pool.NullPool,
-        )
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
@@ -243,6 +235,28 @@ def empty() -> Iterator[sa.Connection]:
     with engine.connect() as con:
         SqliteBook(Path(":memory:"))._create(con)
         yield con
+
+
+_wanted: ContextVar[Path] = ContextVar("_wanted")
+
+
+def _reader(path: Path) -> sa.Connection:
+    """A connection of its own to read a ledger, which nobody keeps."""
+    token = _wanted.set(path)
+    try:
+        return _reading().connect()
+    finally:
+        _wanted.reset(token)
+
+
+@cache
+def _reading() -> sa.Engine:
+    """One for all ledgers, so that a process compiles a statement once."""
+    return sa.create_engine(
+        "sqlite://",
+        creator=lambda: _connect_read_only(_wanted.get()),
+        poolclass=sa.pool.NullPool,
+    )
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
