@@ -20,7 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What opens a ledger in a test or module marked `each_engine` runs once on each."""
     opens = {"home", "book", "tmp_path"} & set(metafunc.fixturenames)
-    if opens and metafunc.definition.get_closest_marker("each_engine"):
+    chosen = any("engine" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if opens and not chosen and metafunc.definition.get_closest_marker("each_engine"):
         metafunc.parametrize("engine", ENGINES, indirect=True)
 
 

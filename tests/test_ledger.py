@@ -9,7 +9,7 @@ from inspect import getmembers, isfunction, signature
 import pytest
 import sqlalchemy as sa
 from homes import Home
-from ledgers import behind_the_triggers, pretend
+from ledgers import POSTGRESQL, SQLITE, behind_the_triggers, pretend
 
 from metering.errors import MeteringError
 from metering.ledger import postings
@@ -271,19 +271,23 @@ def test_a_run_that_posts_nothing_makes_no_seal(sealed: Home) -> None:
     assert "seals" not in sealed.run("verify").stdout
 
 
+CHANGES = [
+    "UPDATE entries SET debit_minor = 501 WHERE entry = 1",
+    "UPDATE entries SET account_id = 'acc-2' WHERE entry = 2",
+    "UPDATE entries SET reference = NULL WHERE entry = 3",
+    'UPDATE transactions SET posted_at = 8 WHERE "transaction" = 1',
+    "UPDATE transactions SET kind = 'gift' WHERE \"transaction\" = 2",
+    "DELETE FROM entries WHERE entry = 4",
+    "UPDATE account_versions SET payment_customer = 'cus_thief'",
+    "UPDATE funds SET amount_minor = 1 WHERE reference = 't1'",
+    "UPDATE seals SET hash = replace(hash, substr(hash, 1, 1), 'x') WHERE seal = 1",
+]
+
+
 @pytest.mark.parametrize(
-    "change_made",
-    [
-        "UPDATE entries SET debit_minor = 501 WHERE entry = 1",
-        "UPDATE entries SET account_id = 'acc-2' WHERE entry = 2",
-        "UPDATE entries SET reference = NULL WHERE entry = 3",
-        'UPDATE transactions SET posted_at = 8 WHERE "transaction" = 1',
-        "UPDATE transactions SET kind = 'gift' WHERE \"transaction\" = 2",
-        "DELETE FROM entries WHERE entry = 4",
-        "UPDATE account_versions SET payment_customer = 'cus_thief'",
-        "UPDATE funds SET amount_minor = 1 WHERE reference = 't1'",
-        "UPDATE seals SET hash = replace(hash, substr(hash, 1, 1), 'x') WHERE seal = 1",
-    ],
+    ("engine", "change_made"),
+    [*((SQLITE, text) for text in CHANGES), (POSTGRESQL, CHANGES[0]), (POSTGRESQL, CHANGES[-1])],
+    indirect=["engine"],
 )
 def test_a_change_behind_the_triggers_breaks_the_seals(sealed: Home, change_made: str) -> None:
     assert behind_the_triggers(sealed.book, change_made) >= 1

@@ -312,7 +312,6 @@ def test_a_ledger_moves_from_engine_to_engine_by_a_backup(home: Home, tmp_path: 
     home.accounts("acc-1,USD,20,pm_card_visa")
     home.events("2026-05-01T00 ready s1 acc=acc-1 gb=50000")
     home.run("close", "2026-05")
-    home.run("verify")
     home.run("backup", str(tmp_path / "first"))
     with ledgers_on(SQLITE):
         light = Home(tmp_path / "light")
@@ -325,9 +324,6 @@ def test_a_ledger_moves_from_engine_to_engine_by_a_backup(home: Home, tmp_path: 
     back.run("restore", str(tmp_path / "second"))
     back.run("verify")
     assert back.state() == home.state()
-    assert back.column("balances", "owed") == home.column("balances", "owed")
-    home.run("close", "2026-05")
-    home.run("upgrade")
 
 
 def test_a_ledger_of_an_earlier_version_is_saved_and_brought_forward(home: Home, tmp_path: Path) -> None:
@@ -347,13 +343,12 @@ def test_a_ledger_of_an_earlier_version_is_saved_and_brought_forward(home: Home,
 
 def test_the_doctor_names_a_server_that_may_forget(home: Home) -> None:
     home.accounts("acc-1,USD,20,")
+    database = home.book.name
+    started().run("ALTER TABLE entries DISABLE TRIGGER entries_is_kept", database)
     told = home.run("doctor", "--format", "csv", exit_code=None).stdout
+    started().run("ALTER TABLE entries ENABLE TRIGGER entries_is_kept", database)
     assert "fsync = off" in told
-    started().run("ALTER TABLE entries DISABLE TRIGGER entries_is_kept", home.book.name)
-    try:
-        assert "entries.entries_is_kept is switched off" in home.run("doctor", "--format", "csv", exit_code=None).stdout
-    finally:
-        started().run("ALTER TABLE entries ENABLE TRIGGER entries_is_kept", home.book.name)
+    assert "entries.entries_is_kept is switched off" in told
 
 
 # Cards

@@ -313,7 +313,8 @@ class _Holds:
         with self._lock:
             if name in self.names:
                 return False
-            if self._con is None or (not self.names and not _answers(self._con)):
+            self._check()
+            if self._con is None or self._con.invalidated:
                 self._con = self._book.session()
             taken = self._con.exec_driver_sql(f"SELECT pg_try_advisory_lock({_key(self._con, name)})").scalar_one()
             if taken:
@@ -331,13 +332,17 @@ class _Holds:
 
     def check(self) -> None:
         """Refuse to go on where the server has ended the connection: another run may hold the names by now."""
-        with self._lock:
-            if self.names and (self._con is None or not _answers(self._con)):
-                raise MeteringError(
-                    f"The connection by which this run held the ledger {self._book.name} was cut.",
-                    unchanged="What was committed stays; nothing was written since.",
-                    remedy="Run the same command again.",
-                )
+        if self.names:
+            with self._lock:
+                self._check()
+
+    def _check(self) -> None:
+        if self._con is not None and not _answers(self._con) and self.names:
+            raise MeteringError(
+                f"The connection by which this run held the ledger {self._book.name} was cut.",
+                unchanged="What was committed stays; nothing was written since.",
+                remedy="Run the same command again.",
+            )
 
     def close(self) -> None:
         """Let go of the connection."""

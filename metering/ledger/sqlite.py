@@ -257,6 +257,28 @@ def empty() -> Iterator[sa.Connection]:
         yield con
 
 
+_wanted: ContextVar[Path] = ContextVar("_wanted")
+
+
+def _reader(path: Path) -> sa.Connection:
+    """A connection of its own to read a ledger, which nobody keeps."""
+    token = _wanted.set(path)
+    try:
+        return _reading().connect()
+    finally:
+        _wanted.reset(token)
+
+
+@cache
+def _reading() -> sa.Engine:
+    """One for all ledgers, so that a process compiles a statement once."""
+    return sa.create_engine(
+        "sqlite://",
+        creator=lambda: _connect_read_only(_wanted.get()),
+        poolclass=sa.pool.NullPool,
+    )
+
+
 def copy_sqlite(source: Path, target: Path) -> None:
     """A consistent copy of a database that others may be writing to, as one file without a log."""
     with closing(_connect_read_only(source)) as here, closing(sqlite3.connect(target)) as there:
