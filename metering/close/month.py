@@ -32,7 +32,8 @@ class Closed:
     hash: str
     drafts: Drafts
     settled: Settled
-    allocations: pa.Table = field(repr=False)
+    made: dict[str, pa.Table] = field(repr=False)
+    """The tables of its files, as they are recorded."""
     stopped: NeedsPerson | None = None
     """What a dry run found that would stop the close."""
 
@@ -56,16 +57,19 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
         allocations = files.allocations_of(home, con, inputs, drafts)
     with home.book.rehearse() if dry_run else home.book.write() as con:
         settled = Settlement(home, con, drafts, run.run).post()
-        _record(home, con, run, drafts, allocations, approved=approve is not None)
+        made = {**files.ledger_tables(con, str(month)), "allocations": allocations}
+        _record(home, con, run, drafts, made, approved=approve is not None)
         if not dry_run:
             failpoint("close.before_commit")
     if not dry_run:
         failpoint("close.after_commit")
         home.keep_copy(run)
-    return Closed(month, drafts.hash, drafts, settled, allocations, stopped)
+    return Closed(month, drafts.hash, drafts, settled, made, stopped)
 
 
-def _record(home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocations: pa.Table, *, approved: bool) -> None:
+def _record(
+    home: Home, con: sa.Connection, run: Run, drafts: Drafts, made: Mapping[str, pa.Table], *, approved: bool
+) -> None:
     """Store the close with everything that it was computed from."""
     inputs = drafts.inputs
     month = str(inputs.month)
@@ -100,7 +104,6 @@ def _record(home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocation
     )
     insert(con, "close_issuers", [{"month": month, **msgspec.structs.asdict(home.config.issuer)}])
     _store_prices(home, con, run, drafts)
-    made = {**files.ledger_tables(con, month), "allocations": allocations}
     insert(
         con,
         "close_files",
