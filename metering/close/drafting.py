@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from itertools import pairwise
 
 import duckdb
@@ -39,7 +40,7 @@ class Draft:
     lines: list[Line]
     tax_minor: int
 
-    @property
+    @cached_property
     def subtotal_minor(self) -> int:
         return sum(line.amount_minor for line in self.lines)
 

@@ -177,7 +177,7 @@ def _used_months(usage: duckdb.DuckDBPyConnection, first: Month, current: Month,
 
 def _finish(home: Home, run: Run, month: Month, say: Say, closed: Closed | None = None) -> int:
     """Write the files that are missing, charge what was never tried, and say what is open."""
-    written = publish(home, str(month), closed.allocations if closed else None)
+    written = publish(home, str(month), closed.made if closed else None)
     if written:
         failpoint("close.after_files")
     invoices = metadata().tables["invoices"]

@@ -15,6 +15,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ FOLDER = "ledger"
 VERSION = 1
 _SUFFIX = ".jsonl.zst"
 _DIGITS = 16
+_MANY = 5_000
+"""Rows that are held in memory at once."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,8 +149,9 @@ def _rows(con: sa.Connection, told: Mapping[str, int], moving: Mapping[str, list
         since = told.get(name, 0)
         for row in _some(con, name, [count for count in moving.get(name, []) if count <= since]):
             yield [name, *row]
-        for row in con.execute(sa.select(table).where(column > since).order_by(column)):
-            yield [name, *row]
+        for part in con.execute(sa.select(table).where(column > since).order_by(column)).partitions(_MANY):
+            for row in part:
+                yield [name, *row]
 
 
 def _write(folder: Path, header: Header, rows: Iterator[list[Any]]) -> Path:
@@ -156,8 +160,9 @@ def _write(folder: Path, header: Header, rows: Iterator[list[Any]]) -> Path:
     part = folder / f".{header.number:06}{_SUFFIX}.part"
     with pa.CompressedOutputStream(str(part), "zstd") as file:
         file.write(msgspec.json.encode(header) + b"\n")
-        for row in rows:
-            file.write(msgspec.json.encode(row) + b"\n")
+        encode = msgspec.json.Encoder().encode
+        while lines := [encode(row) for row in islice(rows, _MANY)]:
+            file.write(b"\n".join((*lines, b"")))
     with part.open("rb") as written:
         os.fsync(written.fileno())
     target = folder / f"{header.number:06}-{_sha256(part)[:_DIGITS]}{_SUFFIX}"

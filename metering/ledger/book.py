@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from metering.sql import sql
 
 MOST_VALUES = 10_000
 """Values in one condition of a statement."""
+MOST_ROWS = 10_000
+"""Rows that are handed to the database at once."""
 VERSION = 4
 """The version of the ledger's schema, kept in the database itself."""
 
@@ -165,15 +169,44 @@ def open_book(url: str, folder: Path) -> Book:
 
 
 def insert(con: sa.Connection, table: str, records: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to a table."""
+    """Add rows to a table; all of them name the same columns."""
     listed: Sequence[Mapping[str, Any]] = list(records)
-    if not listed:
-        return
+    if listed:
+        names = tuple(listed[0])
+        insert_rows(con, table, names, (tuple(map(record.__getitem__, names)) for record in listed))
+
+
+def insert_rows(con: sa.Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Add rows, each the values of the named columns, to a table: as many at a time as memory should hold."""
     found = metadata().tables[table]
     if "recorded" in found.c:
         last = con.scalar(sa.select(sa.func.max(found.c.recorded))) or 0
-        listed = [{**record, "recorded": last + count} for count, record in enumerate(listed, 1)]
-    con.execute(found.insert(), listed)
+        names = ("recorded", *names)
+        rows = ((last + count, *row) for count, row in enumerate(rows, 1))
+    # The driver gets the rows as they are: SQLAlchemy's own work on each costs more than storing it.
+    statement, encoders = _insertion(found, tuple(names), con.dialect)
+    listed = iter(rows)
+    while part := list(islice(listed, MOST_ROWS)):
+        con.exec_driver_sql(statement, [_encoded(row, encoders) for row in part] if encoders else part)
+
+
+Encoders = dict[int, Callable[[Any], Any]]
+"""What makes of a value what the driver takes, by its place in a row."""
+
+
+def _encoded(row: Sequence[Any], encoders: Encoders) -> tuple[Any, ...]:
+    return tuple(encoders[place](value) if place in encoders else value for place, value in enumerate(row))
+
+
+@lru_cache
+def _insertion(table: sa.Table, names: tuple[str, ...], dialect: sa.Dialect) -> tuple[str, Encoders]:
+    """The statement with a parameter for each column, and the encoders of the columns that need one."""
+    quote = dialect.identifier_preparer.quote
+    processors = (table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names)
+    sign = "?" if dialect.paramstyle == "qmark" else "%s"
+    columns = ", ".join(quote(name) for name in names)
+    statement = f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({', '.join([sign] * len(names))})"
+    return statement, {place: encode for place, encode in enumerate(processors) if encode is not None}
 
 
 def change(con: sa.Connection, table: str, key: Mapping[str, Any], **values: Any) -> None:
@@ -193,11 +226,12 @@ def rows(con: sa.Connection, table: str, **where: Any) -> list[dict[str, Any]]:
             many.append((name, list(dict.fromkeys(value))))
         else:
             query = query.where(found.c[name] == value)
-    taken = [row for part in _parts(query, found, many) for row in con.execute(part)]
+    taken = [row for part in _parts(query, found, many) for row in con.execute(part).all()]
     if any(len(values) > MOST_VALUES for _, values in many):
         places = [known.names.index(name) for name in known.key]
         taken.sort(key=lambda row: [row[place] for place in places])
-    return [dict(zip(known.names, row, strict=True)) for row in taken]
+    names = known.names
+    return [dict(zip(names, row, strict=True)) for row in taken]
 
 
 def _parts(query: sa.Select[Any], table: sa.Table, many: list[tuple[str, list[Any]]]) -> Iterator[sa.Select[Any]]:

@@ -243,9 +243,7 @@ def _reader(path: Path) -> sa.Connection:
 @cache
 def _reading() -> sa.Engine:
     """One for all ledgers, so that a process compiles a statement once."""
-    return sa.create_engine(
-        "sqlite://", creator=lambda: _connect_read_only(_wanted.get()), poolclass=sa.pool.NullPool
-    )
+    return sa.create_engine("sqlite://", creator=lambda: _connect_read_only(_wanted.get()), poolclass=sa.pool.NullPool)
 
 
 @contextmanager
@@ -255,28 +253,6 @@ def empty() -> Iterator[sa.Connection]:
     with engine.connect() as con:
         SqliteBook(Path(":memory:"))._create(con)
         yield con
-
-
-_wanted: ContextVar[Path] = ContextVar("_wanted")
-
-
-def _reader(path: Path) -> sa.Connection:
-    """A connection of its own to read a ledger, which nobody keeps."""
-    token = _wanted.set(path)
-    try:
-        return _reading().connect()
-    finally:
-        _wanted.reset(token)
-
-
-@cache
-def _reading() -> sa.Engine:
-    """One for all ledgers, so that a process compiles a statement once."""
-    return sa.create_engine(
-        "sqlite://",
-        creator=lambda: _connect_read_only(_wanted.get()),
-        poolclass=sa.pool.NullPool,
-    )
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
