@@ -7,6 +7,7 @@ where it can and does not sync: a test of what outlives a crash of the machine s
 from __future__ import annotations
 
 import atexit
+import ctypes
 import itertools
 import os
 import shutil
@@ -65,7 +66,7 @@ class Server:
         said = [word for setting in self._settings for word in ("-c", setting)]
         words = [self.bin / "postgres", "-D", self.folder / "data", "-k", self.folder, "-h", "", *said]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd="/", **self._as)
+            self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd="/", preexec_fn=_end_with, **self._as)
         for _ in range(300):
             try:
                 self.run("SELECT 1")
@@ -128,6 +129,11 @@ class Server:
     def drop(self, database: str) -> None:
         """Take a database away, whoever is connected to it."""
         self.run(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+def _end_with() -> None:
+    """Have the server end as a crash does when the tests are killed (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
 
 
 @cache

@@ -11,6 +11,7 @@ from metering.accounts.imports import current_accounts, import_accounts, import_
 from metering.errors import UsageError
 from metering.ledger.book import Book, open_book, rows
 
+pytestmark = pytest.mark.each_engine
 HEAD = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method\n"
 FUNDS = "account_id,kind,amount,currency,reference,expires\n"
 

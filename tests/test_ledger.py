@@ -155,6 +155,7 @@ def test_the_chart_says_what_each_account_is() -> None:
         assert account.get("per") in (None, "invoice", "account_id", "reference")
 
 
+@pytest.mark.parametrize("engine", [SQLITE], indirect=True)
 def test_more_values_than_a_statement_takes(posted: Book) -> None:
     """Asked for in parts, rows still come once and in key order; 40,000 is more than SQLite takes at once."""
     with posted.read() as con:
