@@ -26,6 +26,7 @@ import multiprocessing
 import os
 import shlex
 import signal
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -331,6 +332,8 @@ def _serve(words: list[str], failpoint: str, limit_bytes: int, said: str) -> Non
             app(words, prog_name="metering")
     except SystemExit as end:
         code = end.code
+    except Exception:
+        traceback.print_exc(file=stderr)
     finally:
         Path(said).write_text(stderr.getvalue()[: limit_bytes or None])
     os._exit(int(code or 0))
