@@ -64,7 +64,7 @@ POINTS = {
         *("payment.before_record", "payment.after_record", "sandbox.before_capture", "sandbox.after_capture"),
         *("notices.before_told", "notices.before_shown", "ledger.before_archive"),
     ),
-    "compact": ("compact.before_swap", "compact.after_swap"),
+    "compact": ("compact.before_swap", "compact.after_swap", "archive.before_swap", "archive.after_swap"),
     "upgrade": ("upgrade.before_commit",),
     "restore": ("restore.after_ledger", "restore.before_take_over", "restore.after_take_over"),
 }
@@ -89,6 +89,8 @@ class Rehearsal:
     say: Callable[[str], None] = print
     every: int = 1
     """Days between nights."""
+    upkeep: int = 7
+    """Days from upkeep to upkeep."""
     wild: bool = True
     """Whether some are killed at any moment, and not only at named points."""
     count: Counter[str] = field(default_factory=Counter)
@@ -167,7 +169,7 @@ class Rehearsal:
             if f"{day - timedelta(days=day.day):%Y-%m}" not in self.months:
                 self._close(day)
             self._decide(day)
-            if day.weekday() == 6:
+            if (day - BEGIN).days % self.upkeep == 4:
                 self._upkeep(day)
 
     def _at(self, day: date, hour: str) -> None:
@@ -241,7 +243,7 @@ class Rehearsal:
         if day.day in (9, 10) and day.month % 3 == 0 and day.month != self.count["last price change"]:
             self.count["last price change"] = day.month
             self._price(day)
-        if self.random.random() < 0.2:
+        if self.random.random() < 0.2 / self.every:
             self._correct(day)
         for payment, opened in [*self.disputes.items()]:
             if (day - opened).days > 20:
@@ -342,6 +344,9 @@ class Rehearsal:
         self._at(day, "12:00")
         self.do("compact", "--least", "4", hinder=0.2)
         self.do("gc", "--grace", "0", hinder=0.1)
+        if day.month % 3 == 0 and day.day <= 7:
+            self.do("compact", "--archive-before", self.months[-1], "--to", str(self.outside), hinder=0.2)
+            self.count["archived quarters"] += 1
         self.count["upkeeps"] += 1
         if day.day > 7:
             return
@@ -378,6 +383,11 @@ class Rehearsal:
         self.do("restore", codes=(0, 3), hinder=0.5)
         self.verify()
 
+    @property
+    def outside(self) -> Path:
+        """Where raw lines go that the lake need not have."""
+        return self.home.path.with_name("outside")
+
     def upgrade(self) -> None:
         """Bring the fixture's home to this version."""
         self.do("upgrade", hinder=0.7)
@@ -406,12 +416,12 @@ class Rehearsal:
         for name, text in self.kept.items():
             if name.endswith(".html") and text != self._document(name.removesuffix(".html")):
                 raise Broken(f"{name} is not what was issued")
-        self._prove_lines(invoices)
-        self._prove_totals(invoices)
-        self._prove_money(invoices)
-        self._prove_usage()
+        self.prove_lines()
+        self.prove_totals(invoices)
+        self.prove_money(invoices)
+        self.prove_usage()
 
-    def _prove_lines(self, invoices: list[dict[str, str]]) -> None:
+    def prove_lines(self) -> None:
         """Per account, month, SKU, region and price: all lines together are what the usage costs."""
         again = {n for n, moved in self.gifts.items() if "voids, billed again" in moved}
         billed: defaultdict[Key, int] = defaultdict(int)
@@ -429,7 +439,7 @@ class Rehearsal:
         self.count["tallied keys"] = len(wanted)
         self.count["tallied account-months"] = len({(key.account, key.month) for key in wanted})
 
-    def _prove_totals(self, invoices: list[dict[str, str]]) -> None:
+    def prove_totals(self, invoices: list[dict[str, str]]) -> None:
         """Each total is the sum of its lines and their tax, rounded once for usage and once for adjustments."""
         rates = {a.id: Fraction(a.tax_rate) / 100 for a in ACCOUNTS}
         sums: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -441,7 +451,7 @@ class Rehearsal:
             if total != _minor(row["total"], row["currency"]):
                 raise Broken(f"{row['invoice']}: {row['total']} instead of {total} minor units")
 
-    def _prove_money(self, invoices: list[dict[str, str]]) -> None:
+    def prove_money(self, invoices: list[dict[str, str]]) -> None:
         """Per account: what was invoiced and stands = what came in − what is left + what is owed."""
         stands: Counter[str] = Counter()
         account_of = {row["invoice"]: row["account_id"] for row in invoices}
@@ -469,7 +479,7 @@ class Rehearsal:
                 raise Broken(f"{account}: {stands[account]} stand, {came[account]} came in, left and owed: {row}")
         self.count["tallied purses"] = len(stands)
 
-    def _prove_usage(self) -> None:
+    def prove_usage(self) -> None:
         """GB-hours as known now are those that happened, to the ninth decimal."""
         from rehearsal_world import GB_HOUR, bounds
 
@@ -510,7 +520,7 @@ class Rehearsal:
             f" {world['repeats']} repeats, {told('bad lines')}",
             "decided": told("account imports", "topups", "credits", "price changes", "repriced months", "3-D Secure"),
             "corrected": told(*corrections),
-            "kept": told("upkeeps", "backups", "restores", "upgrades"),
+            "kept": told("upkeeps", "backups", "restores", "upgrades", "archived quarters"),
             "left behind": f"{files:,} files in the lake, {size / 10**6:,.1f} MB in all",
             "verify": f"clean, {count['clean verifies']} times",
             "explain": f"{count['explained']} of {count['explained']} invoices,"

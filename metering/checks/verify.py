@@ -19,9 +19,9 @@ from metering.close.inputs import stored_inputs
 from metering.errors import MeteringError, NeedsPerson
 from metering.events.identities import Identities
 from metering.home import Home
-from metering.lake import Batch, Lake, connect, define
+from metering.lake import connect, define, raw
 from metering.lake.compaction import unlike
-from metering.lake.store import FIRST, MERGING, File, sha256_of
+from metering.lake.store import sha256_of
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
@@ -144,29 +144,21 @@ def _event_files(home: Home) -> list[str]:
     """Every file that the manifest names is there, unchanged, and has its rows."""
     found = []
     manifest = home.lake.manifest()
-    if manifest.version != (MERGING if manifest.merged else FIRST):
+    if manifest.version != manifest.needed_version:
         found.append(f"the manifest has version {manifest.version}")
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")
-        if (batch.events.rows if batch.events else 0) != (batch.raw.rows if batch.raw else 0):
-            found.append(f"batch {batch.batch} has not one raw line for each event")
-    raw = {batch.raw: batch for batch in manifest.batches if batch.raw}
-    for file in manifest.files:
+    for file in manifest.tables:
         path = home.lake.root / file.path
         if not path.exists():
             found.append(f"{file.path} is missing")
         elif sha256_of(path) != file.sha256:
             found.append(f"{file.path} was changed")
-        elif (rows := _rows(home.lake, raw.get(file), file)) != file.rows:
+        elif (rows := pq.read_metadata(path).num_rows) != file.rows:
             found.append(f"{file.path} has {rows} rows instead of {file.rows}")
+    found += raw.problems(home.lake, manifest)
     return found or [problem for part in manifest.merged for problem in unlike(home.lake, manifest, part)]
-
-
-def _rows(lake: Lake, batch: Batch | None, file: File) -> int:
-    if batch is not None:
-        return sum(lines.num_rows for lines in lake.raw_lines(batch))
-    return int(pq.read_metadata(lake.root / file.path).num_rows)
 
 
 def _identities(home: Home) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metering.errors import MeteringError
+from metering.lake import raw
 from metering.lake.duck import connect
 from metering.lake.store import Batch, File, Lake, Manifest, Merged, sha256_of
 
@@ -47,7 +48,8 @@ def compact(
         shutil.rmtree(scratch, ignore_errors=True)
     if merged:
         lake.merge(merged)
-    return Done(_count(manifest), _count(lake.manifest()))
+    before, after = raw.join(lake, least, target)
+    return Done(_count(manifest) + before, _count(lake.manifest()) + after)
 
 
 def _count(manifest: Manifest) -> int:
