@@ -91,6 +91,8 @@ class Rehearsal:
     """Days between nights."""
     upkeep: int = 7
     """Days from upkeep to upkeep."""
+    keep: int = 2
+    """Invoices of each close whose explanation and document are kept."""
     wild: bool = True
     """Whether some are killed at any moment, and not only at named points."""
     count: Counter[str] = field(default_factory=Counter)
@@ -201,7 +203,7 @@ class Rehearsal:
         self.months = closed
         self._customers_act()
         invoices = self.home.report("invoices", "--month", closed[-1])
-        for row in self.random.sample(invoices, min(2, len(invoices))):
+        for row in self.random.sample(invoices, min(self.keep, len(invoices))):
             self._keep(row["invoice"])
         self.say(f"{closed[-1]}: {self._billed(invoices)}")
 
@@ -236,7 +238,7 @@ class Rehearsal:
         self._at(day, "10:00")
         if day == BEGIN + timedelta(days=1):
             self._accounts([a for a in ACCOUNTS if a.card or a.id == "acc-top"], without="acc-new")
-        if day >= BEGIN + timedelta(days=40) and "acc-new" not in self.imported:
+        if day == BEGIN + timedelta(days=40):
             self._accounts([a for a in ACCOUNTS if a.id == "acc-new"])
         if day.day in (5, 6, 7) and len(self.imported) > 3:
             self._funds(day)

@@ -40,7 +40,18 @@ _BATCH = ("batch", "ingested_at")
 def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
     """Each check's name with what breaks it; a damaged or missing file is a finding, not a failure."""
     con = connect(home.config.engine.memory_limit)
-    for name, prepare in (
+    for name, prepare in _files_and_books():
+        yield name, _guarded(lambda prepare=prepare: prepare(home))  # type: ignore[misc]
+    broken = _guarded(lambda: _attach(con, home))
+    yield "readable", broken
+    if broken:
+        return
+    for name in sorted(_checks()):
+        yield name, _guarded(lambda name=name: _ask(con, name))  # type: ignore[misc]
+
+
+def _files_and_books() -> tuple[tuple[str, Callable[[Home], list[str]]], ...]:
+    return (
         ("ledger_there", _ledger_there),
         ("ledger_copy", _ledger_copy),
         ("event_files", _event_files),
@@ -49,14 +60,12 @@ def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
         ("seals", _seals),
         ("seals_told", _seals_told),
         ("stored_inputs", _stored_inputs),
-    ):
-        yield name, _guarded(lambda prepare=prepare: prepare(home))  # type: ignore[misc]
-    broken = _guarded(lambda: _attach(con, home))
-    yield "readable", broken
-    if broken:
-        return
-    for name in sorted(_checks()):
-        yield name, _guarded(lambda name=name: _ask(con, name))  # type: ignore[misc]
+    )
+
+
+def count_checks() -> int:
+    """How many checks there are."""
+    return len(_files_and_books()) + 1 + len(_checks())
 
 
 def _checks() -> list[str]:

@@ -50,6 +50,7 @@ def compact(context: Context, least: int, month: str | None, folder: str | None)
     With --archive-before and --to, raw lines that came in before a month move to a folder. All months before it must be
     closed. Events stay, and the hashes of what was moved: a file that is put back is proved by `verify`.
     """
+    from metering.cli.progress import steps
     from metering.close.closed import closed_months
     from metering.lake.compaction import compact as run_compact
     from metering.lake.raw import archive
@@ -68,7 +69,8 @@ def compact(context: Context, least: int, month: str | None, folder: str | None)
                 remedy="Close it first, or name an earlier month.",
             )
     with home.lock(), home.run("compact") as run:
-        done = run_compact(home.lake, least=least, memory_limit=home.config.engine.memory_limit)
+        with steps(context, "files") as show:
+            done = run_compact(home.lake, least=least, memory_limit=home.config.engine.memory_limit, show=show)
         sentence = "nothing to merge" if done.before == done.after else f"{done.before} files became {done.after}"
         run.say(sentence)
         context.say(sentence + ("" if done.before == done.after else "; `metering gc` removes the old ones later"))
