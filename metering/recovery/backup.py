@@ -120,6 +120,13 @@ def copy_sqlite(source: Path, target: Path) -> None:
             here.backup(there)
             there.execute("PRAGMA journal_mode = DELETE")
             found = there.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            # A full disk says nothing about the source.
+            raise MeteringError(
+                f"{source} cannot be copied to {target}: {error}.",
+                unchanged="No backup was made.",
+                remedy="Make room or wait for the other program, then run the same command again.",
+            ) from None
         except sqlite3.DatabaseError as error:
             found = str(error)
     if found != "ok":

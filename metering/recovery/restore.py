@@ -48,6 +48,13 @@ def _check_sound(ledger: Path) -> None:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(ledger))}?mode=ro", uri=True, timeout=60)) as con:
             found = con.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        # A full disk, or another program, says nothing about the ledger.
+        raise MeteringError(
+            f"The ledger {ledger.name} cannot be read: {error}.",
+            unchanged="The ledger is as it was.",
+            remedy="Make room or wait for the other program, then run the same command again.",
+        ) from None
     except sqlite3.DatabaseError as error:
         found = str(error)
     if found != "ok":
