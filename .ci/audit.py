@@ -115,7 +115,8 @@ def vulnerable(required: bool) -> Iterator[str]:
             yield "no advisory service can be reached"
     for one in known:
         for found in one["vulns"]:
-            yield f"{one['name']} {one['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or 'none'}"
+            mended = ", ".join(found["fix_versions"]) or "no version"
+            yield f"{one['name']} {one['version']}: {found['id']}, mended in {mended}"
 
 
 def secrets(paths: Iterable[Path]) -> Iterator[str]:
@@ -137,7 +138,7 @@ def tree(folder: Path) -> list[Path]:
     if listed.returncode == 0:
         paths = [folder / name for name in listed.stdout.split("\0") if name]
     else:
-        paths = [path for path in folder.rglob("*") if not path.relative_to(folder).parts[0] == ".venv"]
+        paths = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] != ".venv"]
     return sorted(path for path in paths if path.is_file() and path.suffix not in UNREAD)
 
 
