@@ -175,10 +175,10 @@ class Home:
         process.start()
         return process  # type: ignore[return-value]
 
-    def run_apart(self, *args: str, failpoint: str = "", limit_bytes: int = 0) -> Result:
+    def run_apart(self, *args: str, failpoint: str = "", limit_bytes: int = 0, seconds: int = 60) -> Result:
         """Run a command in a process of its own; the exit code of a killed one is KILLED."""
         process = self.start(*args, failpoint=failpoint, limit_bytes=limit_bytes)
-        process.join(60)
+        process.join(seconds)
         assert process.exitcode is not None, f"{shlex.join(args)} did not end"
         return Result(process.exitcode, "", self._said.read_text() if self._said.exists() else "")
 

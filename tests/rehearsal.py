@@ -34,6 +34,8 @@ FIXTURES = Path(__file__).parent / "fixtures"
 BEGIN = date(2026, 7, 1)
 """The day on which the fixture's home ends."""
 FIRST_MONTH = "2026-05"
+PATIENCE = 900
+"""Seconds after which a command hangs; the machine may have much else to do."""
 LEAST_FILE = 2_000
 """A disk that is full after so many bytes of any file hinders nearly everything."""
 ACCOUNTS = [
@@ -123,7 +125,7 @@ class Rehearsal:
         kind = self.random.random()
         if kind < 0.2:
             limit = self.random.choice((LEAST_FILE, 20_000, 200_000))
-            done = self.home.run_apart(*args, limit_bytes=limit)
+            done = self.home.run_apart(*args, limit_bytes=limit, seconds=PATIENCE)
             self.count["full disks"] += done.exit_code == 1
             if done.exit_code not in (0, 1, 3) or "Traceback" in done.stderr:
                 raise Broken(f"{self.home.now}: {' '.join(args)} on a full disk: {done}")
@@ -137,7 +139,9 @@ class Rehearsal:
             self.count["kills at any moment"] += process.exitcode == KILLED
         else:
             point = self.random.choice(POINTS.get(name, ("ledger.before_archive",)))
-            done = self.home.run_apart(*args, failpoint=f"{point}:{self.random.choice((1, 1, 1, 2, 3))}")
+            done = self.home.run_apart(
+                *args, failpoint=f"{point}:{self.random.choice((1, 1, 1, 2, 3))}", seconds=PATIENCE
+            )
             if done.exit_code == KILLED:
                 self.count["kills at named points"] += 1
                 self.points.add(point)
