@@ -15,6 +15,8 @@ FAILPOINTS = {
     "lake.after_commit": "the manifest names the batch; nothing after it is done",
     "compact.before_swap": "merged files are written, the manifest names the old ones",
     "compact.after_swap": "the manifest names the merged files; the old ones still lie there",
+    "archive.before_swap": "raw lines are copied out; the manifest still asks for them",
+    "archive.after_swap": "the manifest lets raw lines go; they still lie there",
     "upgrade.before_commit": "the ledger is changed inside its open transaction",
     "notices.before_told": "notices are written under hidden names; the ledger does not know of them",
     "notices.before_shown": "the ledger has told the notices; their files are still hidden",

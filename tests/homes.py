@@ -26,6 +26,7 @@ import multiprocessing
 import os
 import shlex
 import signal
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -178,10 +179,10 @@ class Home:
         process.start()
         return process  # type: ignore[return-value]
 
-    def run_apart(self, *args: str, failpoint: str = "", limit_bytes: int = 0) -> Result:
+    def run_apart(self, *args: str, failpoint: str = "", limit_bytes: int = 0, seconds: int = 60) -> Result:
         """Run a command in a process of its own; the exit code of a killed one is KILLED."""
         process = self.start(*args, failpoint=failpoint, limit_bytes=limit_bytes)
-        process.join(60)
+        process.join(seconds)
         assert process.exitcode is not None, f"{shlex.join(args)} did not end"
         return Result(process.exitcode, "", self._said.read_text() if self._said.exists() else "")
 
@@ -345,6 +346,8 @@ def _serve(words: list[str], environment: Mapping[str, str | None], limit_bytes:
             app(words, prog_name="metering")
     except SystemExit as end:
         code = end.code
+    except Exception:
+        traceback.print_exc(file=stderr)
     finally:
         Path(said).write_text(stderr.getvalue()[: limit_bytes or None])
     os._exit(int(code or 0))

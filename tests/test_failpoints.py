@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from homes import KILLED, Home
+from test_compaction import ARCHIVE_POINTS as ARCHIVING
 from test_compaction import POINTS as MERGING
 from test_notices import POINTS as TELLING
 from test_restore import POINTS as RESTORING
@@ -160,7 +161,7 @@ def test_the_undisturbed_runs_are_what_they_should_be() -> None:
 
 def test_every_failpoint_is_reached_by_a_test() -> None:
     reached = {point.split(":")[0] for points in SCENARIOS.values() for point in points}
-    assert reached | RESTORING | MERGING | TELLING | UPGRADING == set(FAILPOINTS)
+    assert reached | RESTORING | MERGING | ARCHIVING | TELLING | UPGRADING == set(FAILPOINTS)
 
 
 def test_a_failpoint_that_is_not_in_the_register_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

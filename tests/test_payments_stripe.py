@@ -23,7 +23,7 @@ from metering.payments.gateway import Intent, NoAnswer, Order, Refused, limits_o
 from metering.payments.stripe import Stripe, StripeLimits
 from metering.values import currencies, parse_money
 
-SECRET = "sk_test_secret"
+SECRET = "sk_test_secret"  # pragma: allowlist secret; made up
 ORDER = Order("INV-1/1", "INV-1", "cus_1", "USD", 1000)
 OF_GET = sorted(set(FAULTS) - WRITES_ONLY - {"hang", "wrong_amount"})
 """Faults that leave a reading caller without an answer."""

@@ -143,6 +143,13 @@ class SqliteBook(Book):
         try:
             with closing(_connect_read_only(self.path)) as con:
                 return _damage(con, "integrity_check" if thorough else "quick_check")
+        except sqlite3.OperationalError as error:
+            # A full disk, or another program, says nothing about the ledger.
+            raise MeteringError(
+                f"The ledger {self.name} cannot be read: {error}.",
+                unchanged="The ledger is as it was.",
+                remedy="Make room or wait for the other program, then run the same command again.",
+            ) from None
         except sqlite3.DatabaseError as error:
             return str(error)
 
@@ -262,6 +269,13 @@ def copy_sqlite(source: Path, target: Path) -> None:
             here.backup(there)
             there.execute("PRAGMA journal_mode = DELETE")
             found = _damage(there, "integrity_check")
+        except sqlite3.OperationalError as error:
+            # A full disk says nothing about the source.
+            raise MeteringError(
+                f"{source} cannot be copied to {target}: {error}.",
+                unchanged="No backup was made.",
+                remedy="Make room or wait for the other program, then run the same command again.",
+            ) from None
         except sqlite3.DatabaseError as error:
             found = str(error)
     if found:
