@@ -18,7 +18,7 @@ from metering.sql import sql
 from metering.state import policy
 from metering.state.files import BROKEN, Folder, State, Store, mark_of
 from metering.state.recall import Superseded, give_held_events, recall, superseded_of
-from metering.state.write import merge_segments, write_hot, write_segment, write_superseded
+from metering.state.write import merge_segments, write_hot, write_segments, write_superseded
 from metering.usage import meter
 
 KEPT_IN_MEMORY = 1_000_000
@@ -80,12 +80,9 @@ def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_lim
     for key, owners in recall(con, store, segments, superseded).items():
         superseded[key] = np.union1d(superseded.get(key, owners), owners)
     _compute(con, now)
-    made: list[Folder] = []
-    for since, until in _settled_ranges(con, now):
-        if _move(con, since, until):
-            made.append(write_segment(con, store, number))
-            number += 1
-    _move(con, None, None)
+    ranges = _settled_ranges(con, now)
+    made = write_segments(con, store, number, ranges)
+    number += len(ranges)
     hot = write_hot(con, store, number)
     number += 1
     segments = [_counted(segment, superseded) for segment in segments] + made
@@ -157,16 +154,6 @@ def _settled_ranges(con: duckdb.DuckDBPyConnection, now: int) -> list[tuple[int,
     if not count:
         return []
     return policy.ranges(first, last, now) if count > policy.SPLIT else [(first, last + 1)]
-
-
-def _move(con: duckdb.DuckDBPyConnection, since: int | None, until: int | None) -> bool:
-    """Define what the next folder holds: what ended in a part of time, else what can still change; if any."""
-    count = 0
-    for name in ("moving", "moving_vms"):
-        given = {"since": since, "until": until}
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql('state', name)}", given)
-        count += con.table(name).shape[0]
-    return count > 0
 
 
 def _counted(segment: Folder, superseded: Superseded) -> Folder:

@@ -3,4 +3,3 @@ SELECT target.segment, merging.* EXCLUDE (segment)
 FROM merging
 ANTI JOIN superseded USING (segment, owner)
 CROSS JOIN target
-ORDER BY owner

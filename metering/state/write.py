@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -22,22 +23,69 @@ ROW_GROUP = {"events": 20_480}
 
 def write_hot(con: duckdb.DuckDBPyConnection, store: Store, number: int) -> Folder:
     """Write what can still change."""
+    _aim(con, [(0, None, None)])
     folder = _create(store, f"hot-{number:06}")
-    return Folder(name=folder.name, rows=_write(con, folder, 0), sha256=seal_folder(folder))
+    rows = {part: _copy(con, _written(con, part), folder, part) for part in PARTS}
+    return Folder(name=folder.name, rows=rows, sha256=seal_folder(folder))
 
 
-def write_segment(con: duckdb.DuckDBPyConnection, store: Store, number: int) -> Folder:
-    """Archive what `moving` and `moving_vms` name, with an index."""
-    folder = _create(store, f"segment-{number:06}")
-    rows = _write(con, folder, number)
-    rows["index"] = write_index(con, compose(con, sql("state", "written_keys"), "state", "usage"), folder)
-    return _segment(con, folder, number, rows)
+def write_segments(
+    con: duckdb.DuckDBPyConnection, store: Store, number: int, ranges: Sequence[tuple[int, int]]
+) -> list[Folder]:
+    """Archive what ended in each part of time, numbered from `number`; a part in which nothing did is left out."""
+    if not ranges:
+        return []
+    _aim(con, [(number + place, since, until) for place, (since, until) in enumerate(ranges)])
+    used = [segment for (segment,) in con.execute(sql("state", "used_segments")).fetchall()]
+    if len(used) > 1:
+        # All parts at once, so that events are read once however long the history is.
+        sources = {part: _put_apart(con, store, part) for part in (*PARTS, "keys")}
+    else:
+        sources = {part: _written(con, part) for part in (*PARTS, "keys")}
+    found = [_archive(con, store, segment, sources) for segment in used]
+    for part in sources:
+        shutil.rmtree(_apart(store, part), ignore_errors=True)
+    return found
 
 
-def _write(con: duckdb.DuckDBPyConnection, folder: Path, segment: int) -> dict[str, int]:
-    """Write what `moving` and `moving_vms` name; rows by part."""
-    con.execute(f"CREATE OR REPLACE TEMP TABLE target AS SELECT {segment} AS segment")
-    return {part: _copy(con, sql("state", f"written_{part}"), folder, part) for part in PARTS}
+def _archive(con: duckdb.DuckDBPyConnection, store: Store, segment: int, sources: Mapping[str, str]) -> Folder:
+    """Write the folder of one segment from the rows of one or several."""
+    folder = _create(store, f"segment-{segment:06}")
+    chosen = {part: f"SELECT * FROM ({source}) AS source WHERE segment = {segment}" for part, source in sources.items()}
+    rows = {part: _copy(con, chosen[part], folder, part) for part in PARTS}
+    rows["index"] = write_index(con, f"{chosen['keys']} ORDER BY key", folder)
+    return _segment(con, folder, segment, rows)
+
+
+def _aim(con: duckdb.DuckDBPyConnection, targets: Sequence[tuple[int, int | None, int | None]]) -> None:
+    """Define which folders are written: their segment (0 is the hot one) and their part of time."""
+    con.execute("CREATE OR REPLACE TEMP TABLE target (segment BIGINT, since BIGINT, until BIGINT)")
+    con.executemany("INSERT INTO target VALUES (?, ?, ?)", targets)
+    for name in ("moving", "moving_vms"):
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql('state', name)}")
+
+
+def _written(con: duckdb.DuckDBPyConnection, part: str) -> str:
+    return compose(con, sql("state", f"written_{part}"), "state", "usage")
+
+
+def _apart(store: Store, part: str) -> Path:
+    return store.root / "spill" / f"apart-{part}"
+
+
+def _put_apart(con: duckdb.DuckDBPyConnection, store: Store, part: str) -> str:
+    """Write the rows of several segments, each to files of its own; the query that reads them."""
+    folder = _apart(store, part)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
+    text, path = _written(con, part), str(folder).replace("'", "''")
+    ((count,),) = con.execute(
+        f"COPY ({text}) TO '{path}' (FORMAT parquet, PARTITION_BY (segment), WRITE_PARTITION_COLUMNS true)"
+    ).fetchall()
+    if count:
+        return f"SELECT * FROM read_parquet('{path}/*/*.parquet', hive_partitioning = false)"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE apart_{part} AS SELECT * FROM ({text}) AS none LIMIT 0")
+    return f"SELECT * FROM apart_{part}"
 
 
 def merge_segments(
@@ -50,7 +98,7 @@ def merge_segments(
     rows = {}
     for part in PARTS:
         give_files(con, "merging", [store.path(one, part) for one in segments])
-        rows[part] = _copy(con, sql("state", "merged"), folder, part)
+        rows[part] = _copy(con, compose(con, sql("state", "merged"), "state"), folder, part)
     rows["index"] = _merge_index(store, segments, superseded, folder)
     return _segment(con, folder, number, rows)
 
@@ -88,10 +136,9 @@ def _create(store: Store, name: str) -> Path:
 
 def _copy(con: duckdb.DuckDBPyConnection, query: str, folder: Path, part: str) -> int:
     path = str(folder / f"{part}.parquet").replace("'", "''")
-    text = compose(con, query, "state", "usage")
     size = ROW_GROUP.get(part, 122_880)
     ((count,),) = con.execute(
-        f"COPY ({text}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {size})"
+        f"COPY ({query} ORDER BY owner) TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {size})"
     ).fetchall()
     failpoint("state.during_files")
     return int(count)
