@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 from reference import Event
 
-from metering.events.keys import subject_keys
+from metering.events.keys import lake_keys
 from metering.lake import compose, connect
 from metering.schema import arrow_schema
 from metering.usage import meter
@@ -52,10 +52,12 @@ def _parse(line: str, number: int) -> Event:
 
 def events_table(events: Iterable[Event]) -> pa.Table:
     """The relation `events` of these events, in this order."""
-    rows = [{**asdict(event), "ingested_at": event.time, "raw": "{}"} for event in events]
-    keys = zip(*(keys.to_pylist() for keys in subject_keys(row["subject"] for row in rows)), strict=True)
-    rows = [{**row, "subject_high": high, "subject_low": low} for row, (high, low) in zip(rows, keys, strict=True)]
-    return pa.Table.from_pylist(rows, arrow_schema("events"))
+    rows = [{**asdict(event), "ingested_at": event.time, "seq": seq} for seq, event in enumerate(events, 1)]
+    schema = arrow_schema("events")
+    table = pa.Table.from_pylist(rows, pa.schema([field.with_nullable(True) for field in schema]))
+    for name, key in lake_keys(table).items():
+        table = table.set_column(schema.get_field_index(name), name, key)
+    return table.cast(schema)
 
 
 def quarantine_table(rows: Sequence[dict[str, Any]]) -> pa.Table:

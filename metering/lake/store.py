@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
+from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
 from metering.schema import arrow_schema
+from metering.sql import sql
 
 MANIFEST = "manifest.json"
 FIRST, MERGING = 1, 2
@@ -22,17 +24,15 @@ FIRST, MERGING = 1, 2
 VERSION = MERGING
 """The newest version that this engine reads."""
 _RAW_BYTES = 2**22
-PARQUET = {"compression": "zstd"}
-ROW_GROUP = 122_880
-"""Rows of a row group."""
 
 
 class File(msgspec.Struct, frozen=True):
-    """An immutable file: its path below the lake, its rows, and the SHA-256 of its bytes."""
+    """An immutable file: its path below the lake, its rows, the SHA-256 of its bytes, and the layout of events."""
 
     path: str
     rows: int
     sha256: str
+    layout: int = FIRST_LAYOUT
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +118,7 @@ class Lake:
                 remedy="Restore the manifest from a backup.",
             ) from None
 
-    def write(self, path: str, writer: Callable[[Path], None], rows: int) -> File:
+    def write(self, path: str, writer: Callable[[Path], None], rows: int, layout: int = FIRST_LAYOUT) -> File:
         """Write an immutable file through `writer`, which is handed a temporary path; sync it and put it in place."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,11 @@ class Lake:
         digest = _sync_and_hash(part)
         part.replace(target)
         _sync_folder(target.parent)
-        return File(path=path, rows=rows, sha256=digest)
+        return File(path=path, rows=rows, sha256=digest, layout=layout)
+
+    def write_events(self, name: str, tables: Iterable[pa.Table], rows: int) -> File:
+        """Write events, which are in the order of the layout, as an immutable file."""
+        return self.write(f"events/{name}.parquet", lambda part: write_events(tables, part), rows, LAYOUT)
 
     def write_table(self, path: str, table: pa.Table) -> File:
         """Write an Arrow table as an immutable Parquet file."""
@@ -173,8 +177,8 @@ class Lake:
         last = manifest.last_batch if through is None else through
         parts = manifest.parts(0, last)
         cut = f"batch <= {last}" if any(part.last > last for part in parts) else None
-        self._view(con, "events", "events", parts, cut)
-        self._view(con, "quarantine", "quarantine", parts, cut)
+        self.define_rows(con, "events", "events", parts, cut)
+        self.define_rows(con, "quarantine", "quarantine", parts, cut)
 
     def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
         """Define a relation of the events of some batches."""
@@ -182,7 +186,7 @@ class Lake:
         parts = [part for part in self.manifest().parts() if not wanted.isdisjoint(range(part.first, part.last + 1))]
         merged = any(part.first < part.last for part in parts)
         chosen = f"batch IN ({', '.join(map(str, sorted(wanted)))})" if merged else None
-        self._view(con, name, "events", parts, chosen)
+        self.define_rows(con, name, "events", parts, chosen)
 
     def attach_raw(self, con: duckdb.DuckDBPyConnection, numbers: Collection[int]) -> None:
         """Define the relation `raw`: the lines of the events of some batches, as they came."""
@@ -214,16 +218,30 @@ class Lake:
                 ]
                 yield pa.Table.from_arrays(columns, schema=arrow_schema("raw"))
 
-    def _view(
-        self, con: duckdb.DuckDBPyConnection, name: str, table: str, parts: Iterable[Batch | Merged], cut: str | None
+    def define_rows(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        name: str,
+        table: str,
+        parts: Iterable[Batch | Merged],
+        cut: str | None = None,
     ) -> None:
-        """Define the rows of a table that some parts hold, without those of other batches."""
-        paths = [str(self.root / file.path) for part in parts if (file := getattr(part, table)) is not None]
-        if not paths:
+        """Define the rows of a table that some parts hold as a relation, those that `cut` leaves."""
+        files = [file for part in parts if (file := getattr(part, table)) is not None]
+        if not files:
             con.from_arrow(arrow_schema(table).empty_table()).create_view(name, replace=True)
             return
-        rows = con.read_parquet(paths)
+        rows = self._read(con, [file for file in files if table != "events" or file.layout == LAYOUT])
+        old = self._read(con, [file for file in files if table == "events" and file.layout == FIRST_LAYOUT])
+        if old is not None:
+            old.create_view(f"old_{name}", replace=True)
+            keyed = con.sql(sql("lake", "keyed_events").replace("old_events", f"old_{name}"))
+            rows = keyed if rows is None else keyed.union(rows.project(", ".join(keyed.columns)))
+        assert rows is not None
         (rows.filter(cut) if cut else rows).create_view(name, replace=True)
+
+    def _read(self, con: duckdb.DuckDBPyConnection, files: list[File]) -> duckdb.DuckDBPyRelation | None:
+        return con.read_parquet([str(self.root / file.path) for file in files]) if files else None
 
 
 def _readable(path: Path, manifest: Manifest) -> Manifest:
