@@ -47,9 +47,9 @@ lifespans AS (
         told.2 AS region,
         told.5 AS size_bytes,
         first_at AS ready_at,
-        greatest(first_at, $start) AS used_from,
+        greatest(first_at, toInt64($start)) AS used_from,
         least(
-            coalesce(ended_at, $end), if(told.3 = 'vm', coalesce(vm_ended_at, $end), $end)
+            coalesce(ended_at, toInt64($end)), if(told.3 = 'vm', coalesce(vm_ended_at, toInt64($end)), toInt64($end))
         ) AS used_until
     FROM first_ready
     LEFT JOIN ends USING (h, l)
