@@ -83,8 +83,8 @@ def opened(
 ) -> duckdb.DuckDBPyConnection:
     """A connection on which this room's relations are open over the events; it is used again and again."""
     con = _connection(keep_lifespans)
-    con.from_arrow(events_table(events)).create_view("events", replace=True)
-    con.from_arrow(quarantine_table(quarantine)).create_view("quarantine", replace=True)
+    con.register("events", events_table(events))
+    con.register("quarantine", quarantine_table(quarantine))
     meter.open_relations(con, now, ZoneInfo(zone), keep_lifespans=keep_lifespans)
     meter.set_periods(con, periods)
     return con

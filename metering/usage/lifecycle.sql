@@ -4,6 +4,8 @@ SELECT
     place,
     source,
     id,
+    event_high,
+    event_low,
     type,
     subject,
     subject_high,

@@ -1,0 +1,27 @@
+-- One event, as much of it as metering reads.
+SELECT
+    batch,
+    place,
+    source,
+    id,
+    event_high,
+    event_low,
+    type,
+    subject,
+    subject_high,
+    subject_low,
+    time,
+    account_id,
+    project_id,
+    region,
+    resource_type,
+    resource_id,
+    vm_high,
+    vm_low,
+    name,
+    size_bytes,
+    retracted_source,
+    retracted_id,
+    retracted_high,
+    retracted_low
+FROM given_events
