@@ -195,7 +195,7 @@ def test_hundreds_of_small_files_merge_into_one(tmp_path: Path) -> None:
         schema = arrow_schema("events")
         row = dict.fromkeys(schema.names) | {"batch": number, "size_bytes": number, "type": "snapshot.ready"}
         row |= dict.fromkeys(("source", "id", "subject", "raw"), "x") | {"time": 0, "ingested_at": 0}
-        row |= {"subject_high": 0, "subject_low": 0, "seq": 1}
+        row |= dict.fromkeys(("subject_high", "subject_low", "event_high", "event_low"), 0) | {"seq": 1}
         path = f"events/{number:08}.parquet"
         pq.write_table(
             pa.Table.from_pylist([{k: v for k, v in row.items() if k in schema.names}], schema), tmp_path / path

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 from reference import Event
 
-from metering.events.keys import subject_keys
+from metering.events.keys import lake_keys
 from metering.lake import compose, connect
 from metering.schema import arrow_schema
 from metering.usage import meter
@@ -53,9 +53,11 @@ def _parse(line: str, number: int) -> Event:
 def events_table(events: Iterable[Event]) -> pa.Table:
     """The relation `events` of these events, in this order."""
     rows = [{**asdict(event), "ingested_at": event.time, "seq": seq} for seq, event in enumerate(events, 1)]
-    keys = zip(*(keys.to_pylist() for keys in subject_keys(row["subject"] for row in rows)), strict=True)
-    rows = [{**row, "subject_high": high, "subject_low": low} for row, (high, low) in zip(rows, keys, strict=True)]
-    return pa.Table.from_pylist(rows, arrow_schema("events"))
+    schema = arrow_schema("events")
+    table = pa.Table.from_pylist(rows, pa.schema([field.with_nullable(True) for field in schema]))
+    for name, key in lake_keys(table).items():
+        table = table.set_column(schema.get_field_index(name), name, key)
+    return table.cast(schema)
 
 
 def quarantine_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
@@ -81,8 +83,8 @@ def opened(
 ) -> duckdb.DuckDBPyConnection:
     """A connection on which this room's relations are open over the events; it is used again and again."""
     con = _connection(keep_lifespans)
-    con.from_arrow(events_table(events)).create_view("events", replace=True)
-    con.from_arrow(quarantine_table(quarantine)).create_view("quarantine", replace=True)
+    con.register("events", events_table(events))
+    con.register("quarantine", quarantine_table(quarantine))
     meter.open_relations(con, now, ZoneInfo(zone), keep_lifespans=keep_lifespans)
     meter.set_periods(con, periods)
     return con

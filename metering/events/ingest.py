@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from metering.errors import MeteringError
 from metering.events.identities import Identities
@@ -25,7 +23,7 @@ from metering.events.scratch import RawLines, Store
 from metering.events.seen import Seen
 from metering.events.sources import Broken, Source
 from metering.lake import Batch, Lake, connect, define
-from metering.lake.store import PARQUET, ROW_GROUP
+from metering.lake.layout import PARQUET, ROW_GROUP
 from metering.schema import arrow_schema
 
 SCRATCH = ".ingest.part"
@@ -36,8 +34,6 @@ Progress = Callable[[int, int, int], None]
 
 _FRESH = pa.schema([*CANDIDATES, *KEYS, pa.field("seq", pa.int64())])
 _SUSPECTS = pa.schema([*CANDIDATES, *KEYS, pa.field("raw", pa.binary())])
-_FEW_VALUES = ["batch", "ingested_at", "source", "type", "account_id", "project_id", "region", "resource_type"]
-"""Columns worth a dictionary; on the others it costs time and saves nothing."""
 
 
 @dataclass
@@ -255,8 +251,7 @@ def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, re
     events = raw = quarantine = None
     if result.accepted:
         tables = _stored(held, more, batch, now)
-        path = f"events/{batch:08}.parquet"
-        events = lake.write(path, partial(_write_events, tables), result.accepted)
+        events = lake.write_events(f"{batch:08}", tables, result.accepted)
         raw = lake.write(f"raw/{batch:08}.jsonl.zst", held.raw.move, result.accepted)
     if result.quarantined:
         settings: dict[str, Any] = {**PARQUET, "row_group_size": ROW_GROUP, "row_group_size_bytes": "64MB"}
@@ -298,39 +293,16 @@ def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
 def _stored(held: _Held, more: list[Run], batch: int, now: int) -> Iterator[pa.Table]:
     """The events of the batch as the lake stores them."""
     schema = arrow_schema("events")
+    place = 1
     for table in by_type_and_time([*held.runs, *more]):
-        constants = {"batch": batch, "ingested_at": now}
-        columns = [
-            pa.repeat(pa.scalar(constants[each.name], pa.int64()), table.num_rows)
-            if each.name in constants
-            else table[each.name]
-            for each in schema
-        ]
+        added = {
+            "batch": pa.repeat(pa.scalar(batch, pa.int64()), table.num_rows),
+            "ingested_at": pa.repeat(pa.scalar(now, pa.int64()), table.num_rows),
+            "place": pa.array(np.arange(place, place + table.num_rows)),
+        }
+        place += table.num_rows
+        columns = [added[each.name] if each.name in added else table[each.name] for each in schema]
         yield pa.Table.from_arrays(columns, schema=schema)
-
-
-def _write_events(tables: Iterator[pa.Table], part: Path) -> None:
-    """Write tables into row groups of one size; the next are put in order while one is written."""
-    schema = arrow_schema("events")
-    few = [name for name in _FEW_VALUES if name in schema.names]
-    with (
-        pq.ParquetWriter(part, schema, use_dictionary=few, write_statistics=["type", "time"], **PARQUET) as writer,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        rest = schema.empty_table()
-        writing: Future[None] | None = None
-        for table in tables:
-            table = pa.concat_tables([rest, table])
-            whole = table.num_rows // ROW_GROUP * ROW_GROUP
-            rest = table.slice(whole)
-            if whole:
-                if writing:
-                    writing.result()
-                writing = pool.submit(writer.write_table, table.slice(0, whole), ROW_GROUP)
-        if writing:
-            writing.result()
-        if rest.num_rows:
-            writer.write_table(rest, ROW_GROUP)
 
 
 def _number(con: duckdb.DuckDBPyConnection, query: str) -> int:

@@ -1,29 +1,84 @@
-"""Short keys of texts: of subjects for joins, of identities to find repeats."""
+"""Short keys of texts: of subjects and identities for joins, and shorter ones of identities to find repeats."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from hashlib import sha256
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 KEY_BYTES = 16
+SEPARATOR = "\x1f"
+"""Between source and id; no text of an event holds a control character."""
+FEW = 2048
+"""Up to so many texts are hashed one by one: handing them over would cost more."""
 
 Keys = npt.NDArray[np.uint64]
 
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _WORD = 8
 _LOW_BYTES = np.array([2 ** (8 * count) - 1 for count in range(_WORD + 1)], np.uint64)
+_own = threading.local()
+
+
+def lake_keys(events: pa.Table) -> dict[str, pa.Array]:
+    """The columns of keys (LAKE_KEYS) that the lake keeps beside the texts of events."""
+    is_vm = pc.equal(events["resource_type"], "vm")
+    texts = {
+        "event": _identities(events, ""),
+        "subject": events["subject"],
+        "retracted": _identities(events, "retracted_"),
+        "vm": pc.if_else(is_vm, events["resource_id"], pa.scalar(None, pa.string())),
+    }
+    return {name: key for whole in texts for name, key in zip(_halves(whole), text_keys(texts[whole]), strict=True)}
+
+
+def _halves(name: str) -> tuple[str, str]:
+    return f"{name}_high", f"{name}_low"
+
+
+LAKE_KEYS = tuple(half for name in ("event", "subject", "retracted", "vm") for half in _halves(name))
+
+
+def _identities(events: pa.Table, prefix: str) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(events[f"{prefix}source"], events[f"{prefix}id"], SEPARATOR)
 
 
 def subject_keys(subjects: Iterable[str] | pa.Array) -> tuple[pa.Array, pa.Array]:
     """The first and the second 8 bytes of each text's SHA-256, as big-endian signed integers."""
-    texts = subjects.to_pylist() if isinstance(subjects, pa.Array) else subjects
-    digests = b"".join([sha256(text.encode()).digest()[:KEY_BYTES] for text in texts])
+    return text_keys(subjects if isinstance(subjects, pa.Array | pa.ChunkedArray) else pa.array(subjects, pa.string()))
+
+
+def text_keys(texts: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """The first and the second 8 bytes of each text's SHA-256, as big-endian signed integers; empty where it is."""
+    chunked = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
+    if chunked.null_count == len(chunked):
+        nothing = pa.nulls(len(chunked), pa.int64())
+        return nothing, nothing
+    encoded = chunked.combine_chunks().dictionary_encode()
+    digests = _digests(encoded.dictionary)
     pairs = np.frombuffer(digests, ">i8").astype(np.int64).reshape(-1, 2)
-    return pa.array(pairs[:, 0]), pa.array(pairs[:, 1])
+    high, low = (pa.array(np.ascontiguousarray(pairs[:, half])).take(encoded.indices) for half in (0, 1))
+    return high, low
+
+
+def _digests(texts: pa.Array) -> bytes:
+    """The first bytes of each text's SHA-256, one after another; DuckDB lets go of the interpreter meanwhile."""
+    if len(texts) <= FEW:
+        return b"".join([sha256(text.encode()).digest()[:KEY_BYTES] for text in texts.to_pylist()])
+    if not hasattr(_own, "con"):
+        _own.con = duckdb.connect(config={"threads": 1})
+    given = _own.con.from_arrow(pa.table({"given": texts}))
+    hashed = given.project(f"unhex(left(sha256(given), {2 * KEY_BYTES})) AS hashed").to_arrow_table()
+    column = hashed["hashed"].combine_chunks()
+    _, offsets, data = column.buffers()
+    first = int(np.frombuffer(offsets, np.int32)[column.offset])
+    return bytes(memoryview(data)[first : first + KEY_BYTES * len(texts)])
 
 
 def identity_keys(sources: pa.Array, ids: pa.Array) -> Keys:

@@ -38,7 +38,7 @@ class Run:
 
 
 def by_type_and_time(runs: list[Run]) -> Iterator[pa.Table]:
-    """The rows of the runs by type, time and line, in tables of about ROWS."""
+    """The rows of the runs by type, time and line (see `placed`), in tables of about ROWS."""
     few: list[pa.Table] = []
     for kind in sorted({run.kind for run in runs}):
         members = [run for run in runs if run.kind == kind]
@@ -73,5 +73,24 @@ def _range(runs: list[Run], start: int | None, end: int | None) -> pa.Table:
     table = pa.Table.from_batches(parts)
     times, lines = table["time"].to_numpy(), table["line"].to_numpy()
     if np.all((times[1:] > times[:-1]) | ((times[1:] == times[:-1]) & (lines[1:] > lines[:-1]))):
+        return placed(table)
+    return placed(table.take(pa.array(np.lexsort((lines, times)))))
+
+
+def placed(table: pa.Table) -> pa.Table:
+    """Rows of one type, which are by time, with those of one subject and instant by source and id."""
+    times, high, low = (table[name].to_numpy() for name in ("time", "subject_high", "subject_low"))
+    if np.all(times[1:] > times[:-1]):
         return table
-    return table.take(pa.array(np.lexsort((lines, times))))
+    by_subject = np.lexsort((low, high, times))
+    keys = [column[by_subject] for column in (times, high, low)]
+    same = np.logical_and.reduce([key[1:] == key[:-1] for key in keys])
+    if not same.any():
+        return table
+    order = np.arange(len(times))
+    edges = np.flatnonzero(np.diff(same.astype(np.int8), prepend=0, append=0))
+    for start, end in edges.reshape(-1, 2).tolist():
+        rows = np.sort(by_subject[start : end + 1])
+        texts = table.select(["source", "id"]).take(pa.array(rows)).to_pylist()
+        order[rows] = rows[sorted(range(len(rows)), key=lambda at: tuple(texts[at].values()))]
+    return table.take(pa.array(order))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from metering.events.keys import Keys, identity_keys, subject_keys
+from metering.events.keys import LAKE_KEYS, Keys, identity_keys, lake_keys
 from metering.events.lines import Checked, check_lines
 from metering.events.rows import checked_rows
 from metering.events.sources import Broken, Piece, Source, Unreadable, pieces
 
-KEYS = pa.schema([("key", pa.uint64()), ("subject_high", pa.int64()), ("subject_low", pa.int64())])
+KEYS = pa.schema([("key", pa.uint64()), *((name, pa.int64()) for name in LAKE_KEYS)])
 INLINE_BYTES = 2**16
 """A piece up to this size is checked at once: handing it over would cost more."""
 
@@ -84,9 +84,9 @@ def _with_keys(checked: Checked) -> Checked:
     runs = []
     for run in checked.runs:
         run = run.combine_chunks()
-        source, identity, subject = (run[name].combine_chunks() for name in ("source", "id", "subject"))
+        source, identity = (run[name].combine_chunks() for name in ("source", "id"))
         keys: Keys = identity_keys(source, identity)
-        for name, column in zip(KEYS.names, (pa.array(keys), *subject_keys(subject)), strict=True):
+        for name, column in {"key": pa.array(keys), **lake_keys(run)}.items():
             run = run.append_column(KEYS.field(name), column)
         runs.append(run)
     return Checked(runs, checked.faults, checked.text, checked.starts)

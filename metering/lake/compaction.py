@@ -12,17 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from metering.errors import MeteringError
 from metering.lake import raw
 from metering.lake.duck import connect, give_files
+from metering.lake.layout import ROW_GROUP
 from metering.lake.store import Batch, File, Lake, Manifest, Merged, sha256_of
+from metering.schema import arrow_schema
 
 TARGET_BYTES = 64 * 2**20
 """A merged file is not made larger than this, and files of half of it are left as they are."""
 LEAST_PARTS = 16
 """Fewer neighbours than this are not worth a new file."""
 SCRATCH = ".compact.part"
-_ORDER = {"events": "type, time, batch, source, id", "quarantine": "batch, file, line, id"}
+_ORDER = {"events": "type, time, batch, place, source, id", "quarantine": "batch, file, line, id"}
 
 
 class Done(NamedTuple):
@@ -98,8 +102,8 @@ def _merge(
     merged = Merged(
         first=first,
         last=last,
-        events=_write(lake, "events", [part.events for part in group], first, last, scratch, memory_limit),
-        quarantine=_write(lake, "quarantine", [part.quarantine for part in group], first, last, scratch, memory_limit),
+        events=_write(lake, "events", group, scratch, memory_limit),
+        quarantine=_write(lake, "quarantine", group, scratch, memory_limit),
     )
     for problem in unlike(lake, manifest, merged):
         raise MeteringError(f"{problem}.", unchanged="Nothing was merged.", remedy="Run `metering verify`.")
@@ -107,20 +111,27 @@ def _merge(
 
 
 def _write(
-    lake: Lake, table: str, parts: Sequence[File | None], first: int, last: int, scratch: Path, memory_limit: str | None
+    lake: Lake, table: str, group: Sequence[Batch | Merged], scratch: Path, memory_limit: str | None
 ) -> File | None:
-    files = [file for file in parts if file is not None]
+    files: list[File] = [file for part in group if (file := getattr(part, table)) is not None]
     if not files:
         return None
+    rows = sum(file.rows for file in files)
+    name = f"{group[0].first:08}-{group[-1].last:08}"
+    with connect(memory_limit, scratch) as con:
+        con.execute("SET preserve_insertion_order = true")
+        lake.define_rows(con, "parts", table, group)
+        columns = ", ".join(arrow_schema(table).names)
+        ordered = con.sql(f"SELECT {columns} FROM parts ORDER BY {_ORDER[table]}")
+        if table == "events":
+            schema = arrow_schema(table)
+            batches = ordered.to_arrow_reader(ROW_GROUP)
+            return lake.write_events(name, (pa.Table.from_batches([batch]).cast(schema) for batch in batches), rows)
 
-    def copy(part: Path) -> None:
-        with connect(memory_limit, scratch) as con:
-            give_files(con, "parts", (lake.root / file.path for file in files))
-            con.sql(f"SELECT * FROM parts ORDER BY {_ORDER[table]}").write_parquet(
-                str(part), compression="zstd", row_group_size=122_880
-            )
+        def copy(part: Path) -> None:
+            ordered.write_parquet(str(part), compression="zstd", row_group_size=ROW_GROUP)
 
-    return lake.write(f"{table}/{first:08}-{last:08}.parquet", copy, sum(file.rows for file in files))
+        return lake.write(f"{table}/{name}.parquet", copy, rows)
 
 
 def unlike(lake: Lake, manifest: Manifest, merged: Merged) -> Iterator[str]:

@@ -70,18 +70,27 @@ def compose(con: duckdb.DuckDBPyConnection, query: str, *rooms: str) -> str:
     """A query together with the relations that it reads, each from `metering/<room>/<name>.sql` of the first such room.
 
     What the connection has under that name (a kept table, a relation that was handed in) is taken as it is. Only
-    what a question needs is bound, which on small data is most of its time.
+    what a question needs is bound, which on small data is most of its time. A relation with the comment ONCE is
+    computed once however many others read it; the others are computed where they are read, which costs no memory.
     """
     known = {name for (name,) in con.execute(sql("lake", "present")).fetchall()}
     found: dict[str, str] = {}
     _collect(query, rooms, known, found)
     if not found:
         return query
-    parts = ",\n".join(f"{name} AS NOT MATERIALIZED (\n{text})" for name, text in found.items())
+    parts = ",\n".join(f"{name} AS {_kept(text)} (\n{text})" for name, text in found.items())
     body = _COMMENT.sub("", query).lstrip()
     if body.startswith("WITH "):
         return f"WITH {parts},\n{body.removeprefix('WITH ')}"
     return f"WITH {parts}\n{body}"
+
+
+ONCE = "-- Computed once."
+"""Stands in relations that are small beside what they are made of."""
+
+
+def _kept(text: str) -> str:
+    return "MATERIALIZED" if f"\n{ONCE}\n" in text else "NOT MATERIALIZED"
 
 
 def reads(query: str, given: Collection[str], *rooms: str) -> set[str]:

@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.lake.duck import give_files
+from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
 from metering.schema import arrow_schema
+from metering.sql import sql
 
 MANIFEST = "manifest.json"
 FIRST, MERGING, JOINING = 1, 2, 3
@@ -25,17 +27,15 @@ FIRST, MERGING, JOINING = 1, 2, 3
 VERSION = JOINING
 """The newest version that this engine reads."""
 _RAW_BYTES = 2**22
-PARQUET = {"compression": "zstd"}
-ROW_GROUP = 122_880
-"""Rows of a row group."""
 
 
-class File(msgspec.Struct, frozen=True):
-    """An immutable file: its path below the lake, its rows, and the SHA-256 of its bytes."""
+class File(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An immutable file: its path below the lake, its rows, the SHA-256 of its bytes, and the layout of events."""
 
     path: str
     rows: int
     sha256: str
+    layout: int = FIRST_LAYOUT
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +184,7 @@ class Lake:
                 remedy="Restore the manifest from a backup.",
             ) from None
 
-    def write(self, path: str, writer: Callable[[Path], None], rows: int) -> File:
+    def write(self, path: str, writer: Callable[[Path], None], rows: int, layout: int = FIRST_LAYOUT) -> File:
         """Write an immutable file through `writer`, which is handed a temporary path; sync it and put it in place."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,11 @@ class Lake:
         digest = _sync_and_hash(part)
         part.replace(target)
         _sync_folder(target.parent)
-        return File(path=path, rows=rows, sha256=digest)
+        return File(path=path, rows=rows, sha256=digest, layout=layout)
+
+    def write_events(self, name: str, tables: Iterable[pa.Table], rows: int) -> File:
+        """Write events, which are in the order of the layout, as an immutable file."""
+        return self.write(f"events/{name}.parquet", lambda part: write_events(tables, part), rows, LAYOUT)
 
     def write_table(self, path: str, table: pa.Table) -> File:
         """Write an Arrow table as an immutable Parquet file."""
@@ -263,7 +267,7 @@ class Lake:
         parts = [part for part in self.manifest().parts() if not wanted.isdisjoint(range(part.first, part.last + 1))]
         merged = any(part.first < part.last for part in parts)
         chosen = f"batch IN ({', '.join(map(str, sorted(wanted)))})" if merged else None
-        self._view(con, name, "events", parts, chosen)
+        self.define_rows(con, name, "events", parts, chosen)
 
     def attach_raw(self, con: duckdb.DuckDBPyConnection, numbers: Collection[int]) -> None:
         """Define the relation `raw`: the lines of the events of some batches, as they came."""
@@ -309,27 +313,47 @@ class Lake:
         """Define the rows of a table that the batches after one and through another brought."""
         parts = manifest.parts(after, through)
         others = any(part.first <= after or part.last > through for part in parts)
-        cut = f"batch > {after} AND batch <= {through}" if others else None
-        self._view(con, name, table, parts, cut)
+        self.define_rows(con, name, table, parts, f"batch > {after} AND batch <= {through}" if others else None)
 
-    def _view(
-        self, con: duckdb.DuckDBPyConnection, name: str, table: str, parts: Iterable[Batch | Merged], cut: str | None
+    def define_rows(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        name: str,
+        table: str,
+        parts: Iterable[Batch | Merged],
+        cut: str | None = None,
     ) -> None:
-        """Define the rows of a table that some parts hold, without those of other batches."""
-        paths = [self.root / file.path for part in parts if (file := getattr(part, table)) is not None]
-        if not paths:
+        """Define the rows of a table that some parts hold as a relation, those that `cut` leaves."""
+        files = [file for part in parts if (file := getattr(part, table)) is not None]
+        if not files:
             con.register(name, arrow_schema(table).empty_table())
             return
-        give_files(con, name, paths, cut)
+        old = [file for file in files if table == "events" and file.layout == FIRST_LAYOUT]
+        if not old:
+            give_files(con, name, self._paths(files), cut)
+            return
+        give_files(con, f"{name}_unkeyed", self._paths(old), cut)
+        rows = sql("lake", "keyed_events").replace("old_events", f"{name}_unkeyed")
+        if new := [file for file in files if file.layout == LAYOUT]:
+            columns = ", ".join(arrow_schema(table).names)
+            give_files(con, f"{name}_keyed", self._paths(new), cut, columns)
+            rows = f"{rows}\nUNION ALL\nSELECT * FROM {name}_keyed"
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {rows}")
+
+    def _paths(self, files: Iterable[File]) -> list[Path]:
+        return [self.root / file.path for file in files]
 
 
 def _readable(path: Path, manifest: Manifest) -> Manifest:
-    if manifest.version > VERSION:
-        raise UsageError(
-            f"{path} has version {manifest.version}; this engine knows {VERSION}.",
-            unchanged="Nothing was read or written.",
-            remedy="Use the version of metering that wrote it.",
-        )
+    parts: list[Batch | Merged] = [*manifest.batches, *manifest.merged]
+    layouts = (part.events.layout for part in parts if part.events)
+    for name, found, known in (("version", manifest.version, VERSION), ("layout", max(layouts, default=0), LAYOUT)):
+        if found > known:
+            raise UsageError(
+                f"{path} has {name} {found}; this engine knows {known}.",
+                unchanged="Nothing was read or written.",
+                remedy="Use the version of metering that wrote it.",
+            )
     return manifest
 
 

@@ -1,8 +1,11 @@
 -- One event, as much of it as metering reads.
 SELECT
     batch,
+    place,
     source,
     id,
+    event_high,
+    event_low,
     type,
     subject,
     subject_high,
@@ -13,8 +16,12 @@ SELECT
     region,
     resource_type,
     resource_id,
+    vm_high,
+    vm_low,
     name,
     size_bytes,
     retracted_source,
-    retracted_id
+    retracted_id,
+    retracted_high,
+    retracted_low
 FROM given_events

@@ -6,6 +6,6 @@ WHERE batch <= earlier
 UNION ALL
 SELECT targets.*
 FROM targets
-ANTI JOIN retracted_before USING (source, id)
+ANTI JOIN retracted_before USING (event_high, event_low)
 CROSS JOIN compared
 WHERE batch <= earlier

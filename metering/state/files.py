@@ -14,7 +14,8 @@ import pyarrow as pa
 from metering.lake import Lake
 from metering.lake.store import sha256_of
 
-FORMAT = 1
+FORMAT = 2
+"""Of the files, and of the events in them."""
 STATE = "state.json"
 BROKEN = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError)
 """What reading missing or damaged files of the state may raise."""

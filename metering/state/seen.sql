@@ -1,7 +1,10 @@
 -- One event that is known and that a retraction names: it is gone, and will not come again.
-SELECT source, id
+SELECT event_high, event_low
 FROM events
-SEMI JOIN (SELECT retracted_source AS source, retracted_id AS id FROM events WHERE type = 'event.retracted') AS named
-    USING (source, id)
+SEMI JOIN (
+    SELECT retracted_high AS event_high, retracted_low AS event_low
+    FROM events
+    WHERE type = 'event.retracted'
+) AS named USING (event_high, event_low)
 UNION
-SELECT source, id FROM targets
+SELECT event_high, event_low FROM targets

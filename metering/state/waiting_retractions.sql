@@ -2,5 +2,5 @@
 SELECT events.*
 FROM events
 CROSS JOIN scope
-LEFT JOIN seen ON seen.source = retracted_source AND seen.id = retracted_id
-WHERE type = 'event.retracted' AND (time > now_us OR seen.id IS NULL)
+LEFT JOIN seen ON seen.event_high = retracted_high AND seen.event_low = retracted_low
+WHERE type = 'event.retracted' AND (time > now_us OR seen.event_high IS NULL)

@@ -2,5 +2,5 @@
 SELECT subject_high, subject_low, min(time) AS ended_at
 FROM lifecycle
 CROSS JOIN horizon
-WHERE type IN ('snapshot.deleted', 'snapshot.failed') AND time > from_us
+WHERE type BETWEEN 'snapshot.deleted' AND 'snapshot.failed' AND time > from_us
 GROUP BY subject_high, subject_low

@@ -1,8 +1,11 @@
 -- One event that counts: not retracted, and not a retraction (which cannot be retracted itself).
 SELECT
     batch,
+    place,
     source,
     id,
+    event_high,
+    event_low,
     type,
     subject,
     subject_high,
@@ -13,12 +16,10 @@ SELECT
     region,
     resource_type,
     resource_id,
+    vm_high,
+    vm_low,
     name,
     size_bytes
 FROM events
-ANTI JOIN (
-    SELECT retracted_source AS source, retracted_id AS id
-    FROM events
-    WHERE type = 'event.retracted'
-) AS retracted USING (source, id)
+ANTI JOIN retracted USING (event_high, event_low)
 WHERE type <> 'event.retracted'

@@ -8,7 +8,7 @@ SELECT
     project_id,
     region,
     'snapshot.' || resource_type AS sku,
-    first_ready.resource_id,
+    resource_id,
     name,
     ready_at,
     CASE
@@ -20,4 +20,4 @@ SELECT
     id AS ready_id
 FROM first_ready
 LEFT JOIN ends ON ends.subject_high = first_ready.subject_high AND ends.subject_low = first_ready.subject_low
-LEFT JOIN vm_ends ON vm_ends.resource_id = first_ready.resource_id AND first_ready.resource_type = 'vm'
+LEFT JOIN vm_ends ON vm_ends.vm_high = first_ready.vm_high AND vm_ends.vm_low = first_ready.vm_low

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from metering.events.keys import subject_keys
-from metering.lake import Batch, Lake, connect
-from metering.lake.store import File
+from metering.events.keys import lake_keys
+from metering.events.merging import placed
+from metering.lake import Batch, Lake
 from metering.schema import arrow_schema
 
 from .draws import Ints, below, words
@@ -21,8 +22,6 @@ from .history import READY, REGIONS, RETRACTED, TYPES, VM_DELETED, Events, Histo
 
 BUCKETS = 36
 """Parts into which a history is split on its way to the lake, so that it never has to fit into memory."""
-
-ROW_GROUP = 122_880
 
 _HEX = np.array([f"{byte:02x}".encode() for byte in range(256)], "S2")
 
@@ -53,19 +52,8 @@ def add_batch(lake: Lake, history: History, events: Events) -> None:
     batch = lake.manifest().last_batch + 1
     ingested_at = int(events.time.max())
     table = rows(history, events.sorted(), batch, ingested_at)
-    lake.commit(Batch(batch=batch, ingested_at=ingested_at, events=_write(lake, batch, table)))
-
-
-def _write(lake: Lake, batch: int, table: pa.Table) -> File:
-    """The one place that knows how ingest writes its files."""
-    with connect() as con:
-        con.execute("SET preserve_insertion_order = true")
-        relation = con.from_arrow(table)
-
-        def copy(part: Path) -> None:
-            relation.write_parquet(str(part), compression="zstd", row_group_size=ROW_GROUP)
-
-        return lake.write(f"events/{batch:08}.parquet", copy, len(table))
+    file = lake.write_events(f"{batch:08}", [table], len(table))
+    lake.commit(Batch(batch=batch, ingested_at=ingested_at, events=file))
 
 
 def _batch_of(time: Ints, history: History, batches: int) -> Ints:
@@ -105,6 +93,7 @@ _NONE: dict[str, NDArray[Any]] = {
 
 def rows(history: History, events: Events, batch: int = 1, ingested_at: int = 0) -> pa.Table:
     """The columns of the relation `events`."""
+    schema = arrow_schema("events")
     n = len(events)
     of_vm = events.type == VM_DELETED
     ready = events.type == READY
@@ -119,7 +108,6 @@ def rows(history: History, events: Events, batch: int = 1, ingested_at: int = 0)
         _texts(b"vol-", words(0, "resource", resource)),
     )
     subject = _either(of_vm, resources, snapshots)
-    high, low = subject_keys(subject.to_pylist())
     account = history.account(resource)
     named = ready & (below(history.draw("named", events.subject), 2) == 0)
     project = account * 4 + below(history.draw("project", resource), 4)
@@ -130,8 +118,6 @@ def rows(history: History, events: Events, batch: int = 1, ingested_at: int = 0)
         "id": _event_ids(events.name),
         "type": pa.array(TYPES).take(pa.array(events.type)),
         "subject": subject,
-        "subject_high": high,
-        "subject_low": low,
         "time": pa.array(events.time),
         "account_id": _where(ready, _numbered("acc-", account)),
         "project_id": _where(ready, _numbered("prj-", project)),
@@ -144,8 +130,11 @@ def rows(history: History, events: Events, batch: int = 1, ingested_at: int = 0)
         "retracted_id": _where(retracted, _event_ids(events.retracts)),
         "seq": pa.array(np.arange(1, n + 1)),
     }
-    schema = arrow_schema("events")
-    return pa.Table.from_arrays([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)
+    columns |= lake_keys(pa.table(columns))
+    table = pa.table(columns)
+    bounds = [0, *(np.flatnonzero(np.diff(events.type)) + 1).tolist(), n]
+    table = pa.concat_tables([placed(table.slice(start, end - start)) for start, end in pairwise(bounds)])
+    return table.append_column("place", pa.array(np.arange(1, n + 1))).select(schema.names).cast(schema)
 
 
 def _event_ids(name: Ints) -> pa.Array:

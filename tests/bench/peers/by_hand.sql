@@ -7,16 +7,16 @@ WITH e AS NOT MATERIALIZED (
     FROM read_parquet($files)
 ),
 retracted AS MATERIALIZED (
-    SELECT retracted_source AS source, retracted_id AS id FROM e WHERE type = 'event.retracted'
+    SELECT retracted_high AS event_high, retracted_low AS event_low FROM e WHERE type = 'event.retracted'
 ),
 ended AS (
     SELECT h, l
-    FROM e ANTI JOIN retracted USING (source, id)
+    FROM e ANTI JOIN retracted USING (event_high, event_low)
     WHERE type BETWEEN 'snapshot.deleted' AND 'snapshot.failed' AND time <= $start
 ),
 alive AS MATERIALIZED (
     SELECT h, l, time AS ready_at, source, id, account_id, region, resource_type, resource_id, size_bytes
-    FROM e ANTI JOIN retracted USING (source, id) ANTI JOIN ended USING (h, l)
+    FROM e ANTI JOIN retracted USING (event_high, event_low) ANTI JOIN ended USING (h, l)
     WHERE type = 'snapshot.ready' AND time < $end
 ),
 again AS MATERIALIZED (
@@ -34,13 +34,13 @@ first_ready AS (
 ),
 ends AS (
     SELECT h, l, min(time) AS ended_at
-    FROM e ANTI JOIN retracted USING (source, id)
+    FROM e ANTI JOIN retracted USING (event_high, event_low)
     WHERE type BETWEEN 'snapshot.deleted' AND 'snapshot.failed' AND time > $start AND time < $end
     GROUP BY h, l
 ),
 vm_ends AS (
     SELECT subject AS resource_id, min(time) AS vm_ended_at
-    FROM e ANTI JOIN retracted USING (source, id)
+    FROM e ANTI JOIN retracted USING (event_high, event_low)
     WHERE type = 'vm.deleted' AND time < $end
     GROUP BY subject
 ),
@@ -61,7 +61,7 @@ lifespans AS (
 ),
 changes AS MATERIALIZED (
     SELECT h, l, time AS changed_at, max(size_bytes) AS new_size
-    FROM e ANTI JOIN retracted USING (source, id)
+    FROM e ANTI JOIN retracted USING (event_high, event_low)
     WHERE type = 'snapshot.resized' AND time < $end
     GROUP BY h, l, time
 ),

@@ -1,13 +1,13 @@
 -- One account × SKU × region of the month from $start to $end.
 WITH retracted AS (
-    SELECT assumeNotNull(retracted_source) AS source, assumeNotNull(retracted_id) AS id
+    SELECT assumeNotNull(retracted_high) AS high, assumeNotNull(retracted_low) AS low
     FROM $events
     WHERE type = 'event.retracted'
 ),
 ended AS (
     SELECT subject_high AS h, subject_low AS l
     FROM $events
-    WHERE type IN ('snapshot.deleted', 'snapshot.failed') AND time <= $start AND (source, id) NOT IN retracted
+    WHERE type IN ('snapshot.deleted', 'snapshot.failed') AND time <= $start AND (event_high, event_low) NOT IN retracted
 ),
 first_ready AS (
     SELECT
@@ -20,7 +20,7 @@ first_ready AS (
             subject_high AS h, subject_low AS l, time AS ready_at, source, id,
             account_id, region, resource_type, resource_id, size_bytes
         FROM $events
-        WHERE type = 'snapshot.ready' AND time < $end AND (source, id) NOT IN retracted
+        WHERE type = 'snapshot.ready' AND time < $end AND (event_high, event_low) NOT IN retracted
     ) AS ready
     LEFT ANTI JOIN ended USING (h, l)
     GROUP BY h, l
@@ -29,13 +29,13 @@ ends AS (
     SELECT subject_high AS h, subject_low AS l, min(time) AS ended_at
     FROM $events
     WHERE type IN ('snapshot.deleted', 'snapshot.failed') AND time > $start AND time < $end
-        AND (source, id) NOT IN retracted
+        AND (event_high, event_low) NOT IN retracted
     GROUP BY h, l
 ),
 vm_ends AS (
     SELECT subject AS vm_id, min(time) AS vm_ended_at
     FROM $events
-    WHERE type = 'vm.deleted' AND time < $end AND (source, id) NOT IN retracted
+    WHERE type = 'vm.deleted' AND time < $end AND (event_high, event_low) NOT IN retracted
     GROUP BY subject
 ),
 lifespans AS (
@@ -47,9 +47,9 @@ lifespans AS (
         told.2 AS region,
         told.5 AS size_bytes,
         first_at AS ready_at,
-        greatest(first_at, $start) AS used_from,
+        greatest(first_at, toInt64($start)) AS used_from,
         least(
-            coalesce(ended_at, $end), if(told.3 = 'vm', coalesce(vm_ended_at, $end), $end)
+            coalesce(ended_at, toInt64($end)), if(told.3 = 'vm', coalesce(vm_ended_at, toInt64($end)), toInt64($end))
         ) AS used_until
     FROM first_ready
     LEFT JOIN ends USING (h, l)
@@ -58,7 +58,7 @@ lifespans AS (
 changes AS (
     SELECT subject_high AS h, subject_low AS l, time AS changed_at, max(size_bytes) AS new_size
     FROM $events
-    WHERE type = 'snapshot.resized' AND time < $end AND (source, id) NOT IN retracted
+    WHERE type = 'snapshot.resized' AND time < $end AND (event_high, event_low) NOT IN retracted
     GROUP BY h, l, changed_at
 ),
 steps AS (

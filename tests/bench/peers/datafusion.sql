@@ -1,17 +1,17 @@
 -- One account × SKU × region of the month from $start to $end.
 WITH retracted AS (
-    SELECT retracted_source AS gone_source, retracted_id AS gone_id FROM events WHERE type = 'event.retracted'
+    SELECT retracted_high AS gone_high, retracted_low AS gone_low FROM events WHERE type = 'event.retracted'
 ),
 ended AS (
     SELECT subject_high AS eh, subject_low AS el
     FROM events
-    LEFT ANTI JOIN retracted ON source = gone_source AND id = gone_id
+    LEFT ANTI JOIN retracted ON event_high = gone_high AND event_low = gone_low
     WHERE type IN ('snapshot.deleted', 'snapshot.failed') AND time <= $start
 ),
 ready AS (
     SELECT *
     FROM events
-    LEFT ANTI JOIN retracted ON source = gone_source AND id = gone_id
+    LEFT ANTI JOIN retracted ON event_high = gone_high AND event_low = gone_low
     WHERE type = 'snapshot.ready' AND time < $end
 ),
 ranked AS (
@@ -31,14 +31,14 @@ ranked AS (
 ends AS (
     SELECT subject_high AS eh, subject_low AS el, min(time) AS ended_at
     FROM events
-    LEFT ANTI JOIN retracted ON source = gone_source AND id = gone_id
+    LEFT ANTI JOIN retracted ON event_high = gone_high AND event_low = gone_low
     WHERE type IN ('snapshot.deleted', 'snapshot.failed') AND time > $start AND time < $end
     GROUP BY subject_high, subject_low
 ),
 vm_ends AS (
     SELECT subject AS vm_id, min(time) AS vm_ended_at
     FROM events
-    LEFT ANTI JOIN retracted ON source = gone_source AND id = gone_id
+    LEFT ANTI JOIN retracted ON event_high = gone_high AND event_low = gone_low
     WHERE type = 'vm.deleted' AND time < $end
     GROUP BY subject
 ),
@@ -61,7 +61,7 @@ lifespans AS (
 changes AS (
     SELECT subject_high AS ch, subject_low AS cl, time AS changed_at, max(size_bytes) AS new_size
     FROM events
-    LEFT ANTI JOIN retracted ON source = gone_source AND id = gone_id
+    LEFT ANTI JOIN retracted ON event_high = gone_high AND event_low = gone_low
     WHERE type = 'snapshot.resized' AND time < $end
     GROUP BY subject_high, subject_low, time
 ),

@@ -7,6 +7,7 @@ import polars as pl
 from ..question import Question, Row
 
 KEY = ["h", "l"]
+EVENT = ["event_high", "event_low"]
 ENDS = ["snapshot.deleted", "snapshot.failed"]
 
 
@@ -16,18 +17,18 @@ def month(question: Question) -> list[Row]:
     events = pl.scan_parquet(question.files).rename({"subject_high": "h", "subject_low": "l"})
     retracted = (
         events.filter(pl.col("type") == "event.retracted")
-        .select(source="retracted_source", id="retracted_id")
+        .select(event_high="retracted_high", event_low="retracted_low")
         .collect(engine="streaming")
         .lazy()
     )
 
     def counting(kinds: list[str], time: pl.Expr, *columns: str) -> pl.LazyFrame:
         chosen = events.filter(pl.col("type").is_in(kinds) & time)
-        chosen = chosen.select(*KEY, "time", "source", "id", *columns)
-        return chosen.join(retracted, on=["source", "id"], how="anti")
+        chosen = chosen.select(*KEY, "time", *EVENT, *columns)
+        return chosen.join(retracted, on=EVENT, how="anti")
 
     ended = counting(ENDS, pl.col("time") <= start).select(KEY)
-    told = ("account_id", "region", "resource_type", "resource_id", "size_bytes")
+    told = ("source", "id", "account_id", "region", "resource_type", "resource_id", "size_bytes")
     alive = counting(["snapshot.ready"], pl.col("time") < end, *told).join(ended, on=KEY, how="anti")
     first = alive.collect(engine="streaming").sort("time", "source", "id").unique(KEY, keep="first").lazy()
     within = pl.col("time").is_between(start, end, closed="none")
