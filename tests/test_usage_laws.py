@@ -102,6 +102,7 @@ def test_figures_leave_as_integers_and_decimals() -> None:
     meter.anomalies(con)
     meter.account_usage(con, [("1970-01", "a")])
     meter.snapshot_usage(con, ["a"])
+    meter.account_usage(con, [("1970-01", "a")])
     meter.stretch_usage(con, ["s"])
     for name in relations():
         table = relation(con, name)

@@ -172,7 +172,7 @@ def insert(con: sa.Connection, table: str, records: Iterable[Mapping[str, Any]])
     """Add rows to a table; all of them name the same columns."""
     listed: Sequence[Mapping[str, Any]] = list(records)
     if listed:
-        names = tuple(listed[0])
+        names = tuple(name for name in listed[0] if name != "recorded")
         insert_rows(con, table, names, (tuple(map(record.__getitem__, names)) for record in listed))
 
 

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from time import sleep
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,9 @@ from metering.ledger.book import VERSION, Book
 from metering.sql import sql
 
 BUSY_SECONDS = 60
+OPENINGS = 10
+OPENING_SECONDS = 0.05
+"""How often, and how long after one another, a ledger is opened for reading before that is an error."""
 LARGE_LOG = 2**28
 """Bytes of a write-ahead log that no checkpoint has emptied."""
 
@@ -73,10 +77,19 @@ class SqliteBook(Book):
                 yield con
             return
         remedy = "Look at disk space and the file; if it is damaged, restore it from a backup."
-        with self.told("read", remedy), _reader(self.path) as con:
-            con.exec_driver_sql("BEGIN")
+        with self.told("read", remedy), _patiently(self._begin, sa.exc.OperationalError) as con:
             self.check_version(_version(con))
             yield con
+
+    def _begin(self) -> sa.Connection:
+        con = _reader(self.path)
+        try:
+            con.exec_driver_sql("BEGIN")
+            _version(con)
+        except BaseException:
+            con.close()
+            raise
+        return con
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
@@ -182,10 +195,20 @@ class SqliteBook(Book):
         """A connection of ADBC whose reads all see one state of the ledger."""
         from adbc_driver_sqlite import dbapi
 
-        # The connection does not commit by itself, so that all reads lie in one transaction.
-        with dbapi.connect(f"file:{quote(str(self.path))}?mode=ro") as ledger:
-            with ledger.cursor() as cursor:
-                cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        def begin() -> Any:
+            # The connection does not commit by itself, so that all reads lie in one transaction.
+            ledger = dbapi.connect(f"file:{quote(str(self.path))}?mode=ro")
+            try:
+                with ledger.cursor() as cursor:
+                    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+                    cursor.execute("PRAGMA user_version")
+                    cursor.fetchall()
+            except BaseException:
+                ledger.close()
+                raise
+            return ledger
+
+        with _patiently(begin, dbapi.Error) as ledger:
             yield ledger
 
     def run_script(self, con: sa.Connection, script: str) -> None:
@@ -233,6 +256,16 @@ class SqliteBook(Book):
         self.run_script(con, sql("ledger", "balanced.sqlite"))
         self.set_version(con)
         con.exec_driver_sql("COMMIT")
+
+
+def _patiently(begin: Callable[[], Any], failure: type[Exception]) -> Any:
+    """Begin to read, and again where that fails: the last writer to leave removes the log, and then nobody can."""
+    for _ in range(OPENINGS - 1):
+        try:
+            return begin()
+        except failure:
+            sleep(OPENING_SECONDS)
+    return begin()
 
 
 _wanted: ContextVar[Path] = ContextVar("_wanted")
