@@ -95,3 +95,10 @@ def arrow_schema(name: str) -> pa.Schema:
         "usage": pa.decimal128(38, 0),
     }
     return pa.schema([pa.field(column.name, kinds[column.kind], column.nullable) for column in table(name).columns])
+
+
+def empty_table(name: str) -> pa.Table:
+    """A table without rows; Arrow's own way to make one loads pandas wherever that is installed."""
+    import pyarrow as pa
+
+    return pa.Table.from_batches([], arrow_schema(name))

@@ -29,7 +29,7 @@ from metering.ledger.postings import chart
 from metering.ledger.seals import GENESIS, hash_since, sealed_tables
 from metering.ledger.tables import counter, metadata
 from metering.payments.gateway import CardRefund
-from metering.schema import arrow_schema
+from metering.schema import empty_table
 from metering.sql import sql
 from metering.state.check import differences
 from metering.values import InvalidValue, parse_money
@@ -108,7 +108,7 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
     if paths:
         give_files(con, "allocations", paths)
     else:
-        con.register("allocations", arrow_schema("allocations").empty_table())
+        con.register("allocations", empty_table("allocations"))
     batches = [{"batch": batch.batch, "ingested_at": batch.ingested_at} for batch in home.lake.manifest().batches]
     con.register("batches", pa.Table.from_pylist(batches, pa.schema([(name, pa.int64()) for name in _BATCH])))
     con.register("captures", _captures(home.path / "sandbox" / "captures.jsonl"))

@@ -25,7 +25,7 @@ from metering.invoices.lines import ADJUSTMENT
 from metering.lake import give_files
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
-from metering.schema import arrow_schema
+from metering.schema import arrow_schema, empty_table
 from metering.schema import table as schema
 from metering.usage import meter
 from metering.values import format_price
@@ -154,7 +154,7 @@ def _give_issued(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection
     if files:
         give_files(duck, "issued_shares", (home.lake.root / path for path in files))
     else:
-        _give(duck, "issued_shares", arrow_schema("allocations").empty_table())
+        _give(duck, "issued_shares", empty_table("allocations"))
 
 
 def _rated(prices: list[Any]) -> pa.Table:

@@ -18,7 +18,7 @@ from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.lake.duck import give_files
 from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
-from metering.schema import arrow_schema
+from metering.schema import arrow_schema, empty_table
 from metering.sql import sql
 
 MANIFEST = "manifest.json"
@@ -274,8 +274,7 @@ class Lake:
         manifest = self.manifest()
         batches = [batch for batch in manifest.batches if batch.batch in numbers and batch.raw]
         places = manifest.raw_places()
-        schema = arrow_schema("raw")
-        con.register("raw_given", schema.empty_table())
+        con.register("raw_given", empty_table("raw"))
         con.execute("CREATE OR REPLACE TEMP TABLE raw AS FROM raw_given")
         for batch in batches:
             for rows in self.raw_lines(batch, places[batch.batch]):
@@ -326,7 +325,7 @@ class Lake:
         """Define the rows of a table that some parts hold as a relation, those that `cut` leaves."""
         files = [file for part in parts if (file := getattr(part, table)) is not None]
         if not files:
-            con.register(name, arrow_schema(table).empty_table())
+            con.register(name, empty_table(table))
             return
         old = [file for file in files if table == "events" and file.layout == FIRST_LAYOUT]
         if not old:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.errors import MeteringError
-from metering.schema import Column, arrow_schema, table, tables
+from metering.schema import Column, arrow_schema, empty_table, table, tables
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,7 +23,7 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
     wanted = names if names is not None else tuple(name for name, found in tables().items() if found.stored == "ledger")
     if not book.exists:
         for name in wanted:
-            con.register("ledger_rows", arrow_schema(name).empty_table())
+            con.register("ledger_rows", empty_table(name))
             con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM ledger_rows")
             con.unregister("ledger_rows")
         return

@@ -16,7 +16,7 @@ from metering.home import Home
 from metering.lake import compose, connect, give_files, reads
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
-from metering.schema import arrow_schema, tables
+from metering.schema import empty_table, tables
 from metering.sql import sql
 from metering.state import open_usage
 from metering.state.files import BROKEN
@@ -193,7 +193,7 @@ class Desk:
         if present:
             give_files(self.con, "allocations", present)
         else:
-            self.con.register("allocations", arrow_schema("allocations").empty_table())
+            self.con.register("allocations", empty_table("allocations"))
 
     def lifespans(self) -> None:
         """The relations of usage, with time standing at now."""
