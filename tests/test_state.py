@@ -181,6 +181,7 @@ def _lose(home: Home, month: Month) -> None:
         shutil.rmtree(home.path / "lake" / "state")
 
 
+@pytest.mark.soak
 def test_a_state_that_is_lost_loses_nothing(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METERING_STATE_FROM")
     plain = without_state()
