@@ -27,6 +27,8 @@ FREE = re.compile(
     r"Apache|BSD|MIT|ISC|PSF|Python Software Foundation|Zlib|CC0|Unlicense|MPL|Mozilla|LGPL|Lesser|0BSD|CNRI", re.I
 )
 BOUND = re.compile(r"(?<!L)GPL|(?<!Lesser )General Public|SSPL|BUSL|Commons Clause|Proprietary", re.I)
+MADE = re.compile(r"^\.venv/|_cache/|__pycache__/")
+"""What tools leave in a folder that is no repository."""
 UNREAD = {".parquet", ".gz", ".zst", ".png", ".pdf"}
 
 
@@ -138,7 +140,7 @@ def tree(folder: Path) -> list[Path]:
     if listed.returncode == 0:
         paths = [folder / name for name in listed.stdout.split("\0") if name]
     else:
-        paths = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] != ".venv"]
+        paths = [path for path in folder.rglob("*") if not MADE.search(str(path.relative_to(folder)))]
     return sorted(path for path in paths if path.is_file() and path.suffix not in UNREAD)
 
 

@@ -27,7 +27,7 @@ def installed(folder: Path, about: str) -> PathDistribution:
     info.mkdir()
     (folder / "made_up.py").write_text("one = 1\n")
     # The hash of `one = 1\n`, by `sha256sum | xxd -r -p | base64`.
-    digest = "sha256=HkdhEfZSg6lFe3KYy3vLO3OhJcAqkSIkpeAK9ppkYz4"
+    digest = "sha256=HkdhEfZSg6lFe3KYy3vLO3OhJcAqkSIkpeAK9ppkYz4"  # pragma: allowlist secret; of a file
     (info / "RECORD").write_text(f"made_up.py,{digest},8\n")
     (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: made-up\nVersion: 1\n{about}")
     return PathDistribution(info)
