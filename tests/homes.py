@@ -321,7 +321,7 @@ def _quiet_environment() -> Iterator[None]:
 
 _SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = (
-    *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"),
+    *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite"),
     *("metering.cli.commands", "metering.cli.decisions", "metering.cli.operations", "metering.cli.safety"),
     *("metering.close.run", "metering.nightly", "metering.reports.publish", "metering.reports.forecast"),
     *("metering.telling.metrics", "metering.telling.ping", "sqlalchemy.dialects.postgresql"),

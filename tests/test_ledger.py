@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from inspect import getmembers, isfunction, signature
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -12,9 +15,12 @@ from homes import Home
 from ledgers import POSTGRESQL, SQLITE, behind_the_triggers, pretend
 
 from metering.errors import MeteringError
+from metering.lake import connect
 from metering.ledger import postings
+from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import VERSION, Book, change, insert, rows
 from metering.ledger.postings import Entry, Journal, chart
+from metering.ledger.sqlite import SqliteBook
 from metering.ledger.standing import balances, credits
 from metering.ledger.tables import metadata
 from metering.schema import tables
@@ -307,3 +313,15 @@ def test_a_ledger_of_another_version_is_not_touched(posted: Book, version: int) 
     pretend(posted, VERSION)
     with posted.read() as con:
         assert rows(con, "runs") == []
+
+
+def test_a_report_leaves_a_writer_its_lock(tmp_path: Path) -> None:
+    """POSIX locks fall when their process closes the file by another SQLite: then two could write at once."""
+    book = SqliteBook(tmp_path / "ledger.db")
+    book.create()
+    ask = f"import sqlite3; sqlite3.connect({str(book.path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    with book.write():
+        attach_ledger(connect(), book)
+        done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+    assert "database is locked" in done.stderr
+    subprocess.run([sys.executable, "-c", ask], check=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from metering.errors import MeteringError
 from metering.schema import Column, arrow_schema, empty_table, table, tables
 
 if TYPE_CHECKING:
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 
     from metering.ledger.book import Book
 
-_NUMBERS = {"integer", "money", "instant", "flag", "usage"}
+_INTEGERS = {"integer", "money", "instant", "flag"}
 
 
 def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, ...] | None = None) -> None:
@@ -27,36 +25,18 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
             con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM ledger_rows")
             con.unregister("ledger_rows")
         return
-    from adbc_driver_manager import Error
-
-    try:
-        with book.snapshot() as ledger, ledger.cursor() as cursor:
-            for name in wanted:
-                cursor.execute(f"SELECT {', '.join(map(_read, table(name).columns))} FROM {name}")
-                con.register(name, _typed(cursor.fetch_arrow_table(), name))
-    except Error as error:
-        raise MeteringError(
-            f"The ledger {book.name} cannot be read: {str(error).splitlines()[0]}.",
-            unchanged="The ledger is as it was.",
-            remedy="Run `metering verify`; if it is damaged, restore it from a backup.",
-        ) from error
+    with book.snapshot() as read:
+        for name in wanted:
+            columns = table(name).columns
+            query = f"SELECT {', '.join(map(_read, columns))} FROM {name}"
+            found = read(query, pa.schema([(column.name, _kind(column)) for column in columns]))
+            con.register(name, found.cast(arrow_schema(name)))
 
 
 def _read(column: Column) -> str:
-    """A column as ADBC can read it: SQLite's guesses types from the first rows, so that no text may be empty."""
-    if column.kind == "usage":
-        return f'CAST("{column.name}" AS TEXT) AS "{column.name}"'
-    if column.nullable and column.kind not in _NUMBERS:
-        return f'coalesce("{column.name}", \'\') AS "{column.name}"'
-    return f'"{column.name}"'
+    """A column as both engines read it: usage of up to 38 digits is text in one of them."""
+    return f'CAST("{column.name}" AS TEXT) AS "{column.name}"' if column.kind == "usage" else f'"{column.name}"'
 
 
-def _typed(read: pa.Table, name: str) -> pa.Table:
-    schema = arrow_schema(name)
-    arrays = []
-    for field, array in zip(schema, read.columns, strict=True):
-        values = array.cast(field.type)
-        if field.nullable and pa.types.is_string(field.type):
-            values = pc.if_else(pc.equal(values, ""), pa.scalar(None, field.type), values)
-        arrays.append(values)
-    return pa.Table.from_arrays(arrays, schema=schema)
+def _kind(column: Column) -> pa.DataType:
+    return pa.int64() if column.kind in _INTEGERS else pa.string()

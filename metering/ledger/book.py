@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from metering.errors import MeteringError, UsageError
@@ -24,6 +25,10 @@ MOST_ROWS = 10_000
 """Rows that are handed to the database at once."""
 VERSION = 4
 """The version of the ledger's schema, kept in the database itself."""
+
+
+Reading = Callable[[str, pa.Schema], pa.Table]
+"""Asks a query for columns of the given types."""
 
 
 class Book(ABC):
@@ -90,8 +95,8 @@ class Book(ABC):
         """Take the place of a ledger that does not exist from such a copy; whether it did."""
 
     @abstractmethod
-    def snapshot(self) -> AbstractContextManager[Any]:
-        """A connection of ADBC whose reads all see one state of the ledger."""
+    def snapshot(self) -> AbstractContextManager[Reading]:
+        """Read queries as Arrow tables that all see one state of the ledger."""
 
     @abstractmethod
     def run_script(self, con: sa.Connection, script: str) -> None:

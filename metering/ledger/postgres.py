@@ -18,10 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from metering.errors import MeteringError, UsageError
-from metering.ledger.book import VERSION, Book
+from metering.ledger.book import VERSION, Book, Reading
 from metering.ledger.copies import copy_rows
 from metering.ledger.sqlite import SqliteBook, empty
 from metering.sql import sql
@@ -173,17 +174,28 @@ class PostgresBook(Book):
         return True
 
     @contextmanager
-    def snapshot(self) -> Iterator[Any]:
-        """A connection of ADBC whose reads all see one state of the ledger."""
+    def snapshot(self) -> Iterator[Reading]:
+        """Read queries, by ADBC, as Arrow tables that all see one state of the ledger."""
         try:
             from adbc_driver_postgresql import dbapi
         except ImportError:
             raise _no_extra() from None
         uri = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with dbapi.connect(uri) as ledger:
-            with ledger.cursor() as cursor:
+
+        def read(query: str, schema: pa.Schema) -> pa.Table:
+            cursor.execute(query)
+            return cursor.fetch_arrow_table().cast(schema)
+
+        try:
+            with dbapi.connect(uri) as ledger, ledger.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield ledger
+                yield read
+        except dbapi.Error as error:
+            raise MeteringError(
+                f"The ledger {self.name} cannot be read: {str(error).splitlines()[0]}.",
+                unchanged="The ledger is as it was.",
+                remedy=_REMEDY,
+            ) from error
 
     def run_script(self, con: sa.Connection, script: str) -> None:
         """Run the statements of a script."""

@@ -14,20 +14,18 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from time import sleep
 from typing import Any
-from urllib.parse import quote
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from metering.errors import MeteringError
-from metering.ledger.book import VERSION, Book
+from metering.ledger.book import VERSION, Book, Reading
 from metering.sql import sql
 
 BUSY_SECONDS = 60
-OPENINGS = 10
-OPENING_SECONDS = 0.05
-"""How often, and how long after one another, a ledger is opened for reading before that is an error."""
+ROWS_AT_ONCE = 50_000
+_LOOK = "Look at disk space and the file; if it is damaged, restore it from a backup."
 LARGE_LOG = 2**28
 """Bytes of a write-ahead log that no checkpoint has emptied."""
 
@@ -76,20 +74,10 @@ class SqliteBook(Book):
             with empty() as con:
                 yield con
             return
-        remedy = "Look at disk space and the file; if it is damaged, restore it from a backup."
-        with self.told("read", remedy), _patiently(self._begin, sa.exc.OperationalError) as con:
+        with self.told("read", _LOOK), _reader(self.path) as con:
+            con.exec_driver_sql("BEGIN")
             self.check_version(_version(con))
             yield con
-
-    def _begin(self) -> sa.Connection:
-        con = _reader(self.path)
-        try:
-            con.exec_driver_sql("BEGIN")
-            _version(con)
-        except BaseException:
-            con.close()
-            raise
-        return con
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
@@ -191,25 +179,29 @@ class SqliteBook(Book):
         return True
 
     @contextmanager
-    def snapshot(self) -> Iterator[Any]:
-        """A connection of ADBC whose reads all see one state of the ledger."""
-        from adbc_driver_sqlite import dbapi
+    def snapshot(self) -> Iterator[Reading]:
+        """Read queries as Arrow tables that all see one state of the ledger.
 
-        def begin() -> Any:
-            # The connection does not commit by itself, so that all reads lie in one transaction.
-            ledger = dbapi.connect(f"file:{quote(str(self.path))}?mode=ro")
-            try:
-                with ledger.cursor() as cursor:
-                    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-                    cursor.execute("PRAGMA user_version")
-                    cursor.fetchall()
-            except BaseException:
-                ledger.close()
-                raise
-            return ledger
+        It is Python's own SQLite that reads. A driver that brings a second SQLite into the process would break the
+        locks of the first one whenever it closes the file: POSIX locks belong to the process, not to who took them
+        (https://www.sqlite.org/howtocorrupt.html, 2.2 and 2.2.1).
+        """
 
-        with _patiently(begin, dbapi.Error) as ledger:
-            yield ledger
+        def read(query: str, schema: pa.Schema) -> pa.Table:
+            cursor = con.execute(query)
+            parts = iter(lambda: cursor.fetchmany(ROWS_AT_ONCE), [])
+            return pa.Table.from_batches([_batch(rows, schema) for rows in parts], schema)
+
+        try:
+            with closing(_connect_read_only(self.path)) as con:
+                con.execute("BEGIN")
+                yield read
+        except sqlite3.DatabaseError as error:
+            raise MeteringError(
+                f"The ledger {self.name} cannot be read: {error}.",
+                unchanged="The ledger is as it was.",
+                remedy=_LOOK,
+            ) from error
 
     def run_script(self, con: sa.Connection, script: str) -> None:
         """Run the statements of a script."""
@@ -256,16 +248,6 @@ class SqliteBook(Book):
         self.run_script(con, sql("ledger", "balanced.sqlite"))
         self.set_version(con)
         con.exec_driver_sql("COMMIT")
-
-
-def _patiently(begin: Callable[[], Any], failure: type[Exception]) -> Any:
-    """Begin to read, and again where that fails: the last writer to leave removes the log, and then nobody can."""
-    for _ in range(OPENINGS - 1):
-        try:
-            return begin()
-        except failure:
-            sleep(OPENING_SECONDS)
-    return begin()
 
 
 _wanted: ContextVar[Path] = ContextVar("_wanted")
@@ -318,6 +300,13 @@ def copy_sqlite(source: Path, target: Path) -> None:
             remedy="Run `metering verify`, and keep the earlier backups.",
         )
     target.chmod(0o600)
+
+
+def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    return pa.record_batch(
+        [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema
+    )
 
 
 def _damage(con: sqlite3.Connection, check: str) -> str | None:
