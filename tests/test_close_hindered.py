@@ -38,7 +38,7 @@ def copied(home: Home, name: str) -> Home:
 # A full disk
 
 
-@pytest.mark.parametrize("place", ["_sync_and_hash", "_sync_folder"])
+@pytest.mark.parametrize("place", ["_sync_and_hash", "sync"])
 def test_ingest_on_a_full_disk(home: Home, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(store, place, full_disk)
@@ -52,7 +52,7 @@ def test_ingest_on_a_full_disk(home: Home, monkeypatch: pytest.MonkeyPatch, plac
     assert home.column("usage", "gb_hours") == ["5000.000000000"]
 
 
-@pytest.mark.parametrize("place", ["_sync_and_hash", "_sync_folder"])
+@pytest.mark.parametrize("place", ["_sync_and_hash", "sync"])
 def test_the_files_of_a_close_on_a_full_disk(home: Home, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """The close is committed, its files are not: no card is charged before they are there."""
     home.run("ingest")

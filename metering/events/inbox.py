@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from metering.durable import sync
 from metering.events.ingest import IngestResult, Progress, ingest
 from metering.events.sources import EXTENSIONS, Source, strangers, waiting
 from metering.failpoints import failpoint
@@ -39,8 +40,8 @@ def take_inbox(
             result.moved.append(_move(path, inbox / DONE).name)
             failpoint("inbox.during_move")
     if result.moved:
-        _sync(inbox / DONE)
-        _sync(inbox)
+        sync(inbox / DONE)
+        sync(inbox)
     result.ignored = [path.name for path in strangers(inbox)]
     return result
 
@@ -65,11 +66,3 @@ def _move(path: Path, folder: Path) -> Path:
         number += 1
     path.rename(target)
     return target
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

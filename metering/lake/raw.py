@@ -8,7 +8,6 @@ a file that is put back under its name is proved by them. Metering, invoices and
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from metering.durable import sync
 from metering.errors import MeteringError
 from metering.failpoints import failpoint
 from metering.lake.store import Batch, File, Joined, Lake, Manifest, RawPlace, sha256_of
@@ -125,14 +125,9 @@ def _copy(source: Path, target: Path, file: File) -> None:
             unchanged="Nothing was removed from the lake.",
             remedy="Run `metering verify`, and put the file back from a backup.",
         )
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
+    sync(part)
     part.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(target.parent)
 
 
 def problems(lake: Lake, manifest: Manifest) -> Iterator[str]:

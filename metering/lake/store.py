@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.lake.duck import give_files
@@ -195,7 +196,7 @@ class Lake:
         writer(part)
         digest = _sync_and_hash(part)
         part.replace(target)
-        _sync_folder(target.parent)
+        sync(target.parent)
         return File(path=path, rows=rows, sha256=digest, layout=layout)
 
     def write_events(self, name: str, tables: Iterable[pa.Table], rows: int) -> File:
@@ -246,7 +247,7 @@ class Lake:
         part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         _sync_and_hash(part)
         part.replace(self.root / MANIFEST)
-        _sync_folder(self.root)
+        sync(self.root)
 
     def attach_events(self, con: duckdb.DuckDBPyConnection, name: str, after: int, through: int) -> int:
         """Define the events of the batches after one and through another as a relation; how many there are."""
@@ -366,11 +367,3 @@ def _sync_and_hash(path: Path) -> str:
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from metering.durable import sync
 from metering.errors import MeteringError, NeedsPerson
 from metering.failpoints import failpoint
 from metering.ledger.book import Book
@@ -163,15 +164,10 @@ def _write(folder: Path, header: Header, rows: Iterator[list[Any]]) -> Path:
         encode = msgspec.json.Encoder().encode
         while lines := [encode(row) for row in islice(rows, _MANY)]:
             file.write(b"\n".join((*lines, b"")))
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
+    sync(part)
     target = folder / f"{header.number:06}-{_sha256(part)[:_DIGITS]}{_SUFFIX}"
     part.replace(target)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)
     return target
 
 

@@ -21,9 +21,7 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
     wanted = names if names is not None else tuple(name for name, found in tables().items() if found.stored == "ledger")
     if not book.exists:
         for name in wanted:
-            con.register("ledger_rows", empty_table(name))
-            con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM ledger_rows")
-            con.unregister("ledger_rows")
+            con.register(name, empty_table(name))
         return
     with book.snapshot() as read:
         for name in wanted:

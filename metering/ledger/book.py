@@ -133,15 +133,16 @@ class Book(ABC):
                 self.run_script(con, script.format(table=table.name, fixed=fixed))
 
     @contextmanager
-    def told(self, done: str, remedy: str) -> Iterator[None]:
-        """Tell what the database refuses as an error of ours; a broken constraint is the caller's to judge."""
+    def told(self, done: str, remedy: str, failure: type[Exception] = sa.exc.DatabaseError) -> Iterator[None]:
+        """Tell what the database, or a driver, refuses as an error of ours; a broken constraint is the caller's."""
         try:
             yield
-        except sa.exc.DatabaseError as error:
+        except failure as error:
             if isinstance(error, sa.exc.IntegrityError):
                 raise
+            reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
             raise MeteringError(
-                f"The ledger {self.name} cannot be {done}: {str(error.orig).strip().partition(chr(10))[0]}.",
+                f"The ledger {self.name} cannot be {done}: {reason}.",
                 unchanged="The ledger is as it was.",
                 remedy=remedy,
             ) from error

@@ -186,16 +186,9 @@ class PostgresBook(Book):
             cursor.execute(query)
             return cursor.fetch_arrow_table().cast(schema)
 
-        try:
-            with dbapi.connect(uri) as ledger, ledger.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                yield read
-        except dbapi.Error as error:
-            raise MeteringError(
-                f"The ledger {self.name} cannot be read: {str(error).splitlines()[0]}.",
-                unchanged="The ledger is as it was.",
-                remedy=_REMEDY,
-            ) from error
+        with self.told("read", _REMEDY, dbapi.Error), dbapi.connect(uri) as ledger, ledger.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield read
 
     def run_script(self, con: sa.Connection, script: str) -> None:
         """Run the statements of a script."""

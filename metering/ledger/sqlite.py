@@ -19,12 +19,14 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from metering.durable import sync
 from metering.errors import MeteringError
 from metering.ledger.book import VERSION, Book, Reading
 from metering.sql import sql
 
 BUSY_SECONDS = 60
 ROWS_AT_ONCE = 50_000
+"""Rows that a report takes from the database at once."""
 _LOOK = "Look at disk space and the file; if it is damaged, restore it from a backup."
 LARGE_LOG = 2**28
 """Bytes of a write-ahead log that no checkpoint has emptied."""
@@ -173,9 +175,9 @@ class SqliteBook(Book):
         part = self.path.with_name(f".{self.path.name}.part")
         shutil.copyfile(path, part)
         part.chmod(0o600)
-        _sync(part)
+        sync(part)
         part.replace(self.path)
-        _sync(self.path.parent)
+        sync(self.path.parent)
         return True
 
     @contextmanager
@@ -192,16 +194,9 @@ class SqliteBook(Book):
             parts = iter(lambda: cursor.fetchmany(ROWS_AT_ONCE), [])
             return pa.Table.from_batches([_batch(rows, schema) for rows in parts], schema)
 
-        try:
-            with closing(_connect_read_only(self.path)) as con:
-                con.execute("BEGIN")
-                yield read
-        except sqlite3.DatabaseError as error:
-            raise MeteringError(
-                f"The ledger {self.name} cannot be read: {error}.",
-                unchanged="The ledger is as it was.",
-                remedy=_LOOK,
-            ) from error
+        with self.told("read", _LOOK, sqlite3.DatabaseError), closing(_connect_read_only(self.path)) as con:
+            con.execute("BEGIN")
+            yield read
 
     def run_script(self, con: sa.Connection, script: str) -> None:
         """Run the statements of a script."""
@@ -326,14 +321,6 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
 
 def _escape(path: Path) -> str:
     return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:

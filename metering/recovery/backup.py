@@ -14,6 +14,7 @@ import msgspec
 
 from metering import __version__
 from metering.config import CONFIG_NAME
+from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.home import Home
 from metering.lake.store import Lake, sha256_of
@@ -204,12 +205,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Have a file's content, or a folder's names, outlive the machine."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from metering.config import CONFIG_NAME, load_config
+from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.lake import store
@@ -31,7 +32,6 @@ from metering.recovery.backup import (
     files_of,
     is_archive,
     remove,
-    sync,
 )
 from metering.shipped import shipped
 

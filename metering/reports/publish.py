@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from metering import __version__
+from metering.durable import sync
 from metering.errors import DONE, MeteringError
 from metering.home import Home, Run
 from metering.reports.ask import GIVEN, Desk, at_desk, state_of
@@ -54,8 +55,7 @@ def publish(home: Home) -> Path:
     try:
         path.parent.mkdir(exist_ok=True)
         at_desk(home, lambda desk: _build(desk, part))
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(part)
         part.replace(path)
     except (OSError, duckdb.Error) as error:
         raise MeteringError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from metering.durable import sync
 from metering.lake import Lake
 from metering.lake.store import sha256_of
 
@@ -159,12 +159,3 @@ def seal_folder(path: Path) -> dict[str, str]:
     sync(path)
     sync(path.parent)
     return found
-
-
-def sync(path: Path) -> None:
-    """Have a file or a folder on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

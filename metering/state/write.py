@@ -10,10 +10,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from metering.durable import sync
 from metering.failpoints import failpoint
 from metering.lake import compose, give_files
 from metering.sql import sql
-from metering.state.files import PARTS, Folder, Store, seal_folder, sync
+from metering.state.files import PARTS, Folder, Store, seal_folder
 from metering.state.index import COLUMNS, Keys, write_arrays, write_index
 from metering.state.recall import Superseded
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
+from metering.durable import sync
 from metering.errors import DONE, FAILED
 from metering.failpoints import failpoint
 from metering.home import Home, Run
@@ -80,7 +81,7 @@ def _tell(home: Home, run: Run, folder: Path, notices: list[Notice]) -> int:
         return 0
     for notice in notices:
         _write(_hidden(folder, notice.name), notice.encode())
-    _sync(folder)
+    sync(folder)
     failpoint("notices.before_told")
     with home.book.write() as con:
         insert(
@@ -94,7 +95,7 @@ def _tell(home: Home, run: Run, folder: Path, notices: list[Notice]) -> int:
     failpoint("notices.before_shown")
     for notice in notices:
         _show(folder, notice.name)
-    _sync(folder)
+    sync(folder)
     return len(notices)
 
 
@@ -125,14 +126,6 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # What there is to tell

@@ -1,6 +1,6 @@
 """A lake of thousands of nightly batches: what a night, a report, verify and a close take before and after `compact`.
 
-PYTHONPATH=tests:. python tests/bench/nights.py [BATCHES]
+PYTHONPATH=tests:. python tests/bench/batches.py [BATCHES]
 """
 
 from __future__ import annotations
