@@ -220,10 +220,16 @@ def _check(config: Config) -> None:
         raise _Wrong("engine.memory_limit", f'{config.engine.memory_limit!r} is not a size such as "4GB"')
     if not config.lake.url:
         raise _Wrong("lake.url", "must not be empty")
+    # Not shown: somebody may have written credentials into it.
+    if "://" in config.lake.url and not _BUCKET.fullmatch(config.lake.url):
+        raise _Wrong("lake.url", "must be a folder or s3://bucket/prefix, without credentials")
     if not config.ledger.url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise _Wrong("ledger.url", "must begin with sqlite:/// or postgresql+psycopg://")
     if re.search(r"://[^/?#]*:[^/?#]*@|[?&](password|sslpassword)=", config.ledger.url):
         raise _Wrong("ledger.url", "holds a password; set PGPASSWORD, PGPASSFILE or PGSERVICE instead")
+
+
+_BUCKET = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]+(/[A-Za-z0-9=_-][A-Za-z0-9=._-]*)*/?")
 
 
 def _month(path: str, text: str | None) -> None:
