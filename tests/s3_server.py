@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from io import BytesIO
 from itertools import count
+from socket import SHUT_RDWR
 from threading import Thread
 from typing import Any
 
@@ -35,7 +37,7 @@ class Fault:
     """What becomes of the next requests of a kind."""
 
     kind: str
-    """`500`: nothing is done; `late 500`, `late cut`: it is done, and nobody hears of it; `403`: refused."""
+    """`500`: nothing is done; `late 500`, `late cut`: it is done, and nobody hears of it; `403`; `as it is`."""
     method: str
     path: str
     times: int = 1
@@ -56,9 +58,10 @@ class Door:
     def __call__(self, environ: Environ, start: Any) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked.append(f"{method} {path}?{environ['QUERY_STRING']}")
+        environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
         if method == "PUT" and {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & set(environ):
             if self.conditions == "refused":
-                return self._answer(environ, start, "501 Not Implemented", b"NotImplemented")
+                return _answer(start, "501 Not Implemented", b"NotImplemented")
             if self.conditions == "ignored":
                 environ.pop("HTTP_IF_MATCH", None)
                 environ.pop("HTTP_IF_NONE_MATCH", None)
@@ -66,16 +69,16 @@ class Door:
         if fault is None:
             return self.app(environ, start)  # type: ignore[no-any-return]
         fault.before()
+        if fault.kind == "as it is":
+            return self.app(environ, start)  # type: ignore[no-any-return]
         if fault.kind == "403":
-            return self._answer(environ, start, "403 Forbidden", b"AccessDenied")
+            return _answer(start, "403 Forbidden", b"AccessDenied")
         if fault.kind.startswith("late"):
             b"".join(self.app(environ, lambda *_: None))
         if fault.kind.endswith("cut"):
-            environ["werkzeug.socket"].close()
+            environ["werkzeug.socket"].shutdown(SHUT_RDWR)
             raise ConnectionError("cut on purpose")
-        if fault.kind == "as it is":
-            return self.app(environ, start)  # type: ignore[no-any-return]
-        return self._answer(environ, start, "500 Internal Server Error", b"InternalError")
+        return _answer(start, "500 Internal Server Error", b"InternalError")
 
     def _next(self, method: str, path: str) -> Fault | None:
         for fault in self.faults:
@@ -84,12 +87,11 @@ class Door:
                 return fault
         return None
 
-    @staticmethod
-    def _answer(environ: Environ, start: Any, status: str, code: bytes) -> Iterable[bytes]:
-        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        body = _ERROR % code
-        start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-        return [body]
+
+def _answer(start: Any, status: str, code: bytes) -> Iterable[bytes]:
+    body = _ERROR % code
+    start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 @dataclass
@@ -131,8 +133,12 @@ class Store:
 
 @cache
 def _server() -> tuple[Door, str]:
+    import botocore.session
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
+
+    # Every client reads what the API is like, a tenth of a second of work, from files that do not change.
+    botocore.session.create_loader = cache(botocore.session.create_loader)
 
     class Quiet(WSGIRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -151,12 +157,12 @@ def new_store(setenv: Callable[[str, str], None]) -> Store:
     import botocore.session
 
     door, endpoint = _server()
+    door.faults.clear()
+    door.asked.clear()
+    door.conditions = "known"
     for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint}.items():
         setenv(name, value)
     client = botocore.session.Session().create_client("s3")
     bucket = f"bucket-{next(_NUMBERS)}"
     client.create_bucket(Bucket=bucket)
-    door.faults.clear()
-    door.asked.clear()
-    door.conditions = "known"
     return Store(door, endpoint, bucket, client)

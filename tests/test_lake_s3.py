@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
@@ -16,19 +19,23 @@ import pytest
 from homes import KILLED, Home
 from s3_server import CREDENTIALS, Store, new_store
 
+from metering.checks.verify import verify
+from metering.clock import Clock
+from metering.doctor import records as doctor
 from metering.errors import Locked, MeteringError, UsageError
+from metering.home import Home as Engine
 from metering.lake import Batch, Lake
 from metering.lake import bucket as bucket_module
 from metering.lake import objects as objects_module
 from metering.lake.bucket import Bucket
 from metering.lake.objects import Objects
-from metering.schema import arrow_schema
+from metering.lake.sweep import HOUR, unneeded
+from metering.values import parse_instant
 
 POINTS = {
     *("bucket.before_upload", "bucket.during_upload", "bucket.after_upload"),
     *("bucket.before_replace", "bucket.after_replace"),
 }
-CLOCK = "2026-06-01T08:00:00Z"
 
 
 @pytest.fixture
@@ -59,10 +66,9 @@ def commit(lake: Lake, number: int, rows: int = 1) -> None:
 
 
 def batch_of(lake: Lake, number: int, rows: int = 1) -> Batch:
-    schema = arrow_schema("quarantine")
-    table = pa.table([pa.array([None] * rows, field.type) for field in schema], schema=schema)
-    copy = lambda part: pq.write_table(table, part)  # noqa: E731
-    return Batch(batch=number, ingested_at=number, quarantine=lake.write(f"quarantine/{number:08}.parquet", copy, rows))
+    table = pa.table({"any": range(rows)})
+    file = lake.write(f"quarantine/{number:08}.parquet", lambda part: pq.write_table(table, part), rows)
+    return Batch(batch=number, ingested_at=number, quarantine=file)
 
 
 def given(home: Home, url: str = "") -> Home:
@@ -93,110 +99,117 @@ def asked(home: Home) -> list[str]:
     return [home.run(*words).stdout for words in wanted]
 
 
+@pytest.fixture(scope="module")
+def closed() -> Iterator[tuple[Path, dict[str, bytes]]]:
+    """A home whose lake is in a bucket, after a close, and what the bucket holds then."""
+    with pytest.MonkeyPatch.context() as patch:
+        store = new_store(patch.setenv)
+        home = given(Home(Path(mkdtemp()) / "home"), store.url)
+        home.run("close", exit_code=3)
+        yield home.path, store.objects()
+
+
+@pytest.fixture
+def month(closed: tuple[Path, dict[str, bytes]], store: Store, tmp_path: Path) -> Home:
+    """That home with a bucket of its own, on a machine that has no copies yet."""
+    path, objects = closed
+    shutil.copytree(path, tmp_path / "home", ignore=shutil.ignore_patterns("cache"))
+    for name, data in objects.items():
+        store.put(name, data)
+    home = Home(tmp_path / "home")
+    home.file("metering.toml", f'[lake]\nurl = "{store.url}"\n')
+    return home
+
+
+CHECKS = ("event_files", "close_files", "ledger_copy")
+"""The checks of `verify` that look at files of the lake."""
+
+
+def found(home: Home) -> list[str]:
+    """What `verify` finds in the files of the lake."""
+    engine = Engine(home.path, Clock(parse_instant(home.now)))
+    return [problem for _, problems in verify(engine, CHECKS) for problem in problems]
+
+
 # The same as in a folder
 
 
-def test_a_month_is_the_same_as_in_a_folder(store: Store, tmp_path: Path) -> None:
-    """Close, late events, compaction, archiving, another close; the objects are named as the files, by content."""
-    homes = [given(Home(tmp_path / "folder")), given(Home(tmp_path / "bucket"), store.url)]
-    for home in homes:
-        home.run("close", exit_code=3)
-        home.now = "2026-07-01T08:00:00Z"
-        home.events("2026-05-02T03 deleted two id=late\n2026-06-01 ready three acc=acc-1", "d.jsonl")
-        home.run("nightly", exit_code=None)
-        home.run("compact", "--least", "2")
-        home.run("close", exit_code=None)
-        home.run("compact", "--archive-before", "2026-07", "--to", str(home.path / "raw"))
-    one, other = homes
-    assert billed(one) == billed(other)
-    assert asked(one) == asked(other)
-    one.run("verify")
-    other.run("verify")
-    assert not (other.path / "lake").exists()
-    named = {"-".join(name.split("-")[:-1]) or name for name in store.objects() if name.startswith("events/")}
-    assert named >= {"events/00000001", "events/00000002", "events/00000001-00000002"}
+def test_a_month_is_the_same_as_in_a_folder(month: Home, store: Store, tmp_path: Path) -> None:
+    """Also what a second machine is told that has the ledger and no copies; objects are named by content."""
+    folder = given(Home(tmp_path / "folder"))
+    folder.run("close", exit_code=3)
+    assert billed(month) == billed(folder)
+    assert asked(month) == asked(folder)
+    month.run("verify")
+    assert not (month.path / "lake").exists()
+    names = sorted(re.sub(r"-[0-9a-f]{16}", "", name) for name in store.objects() if "/0" in name)
+    ledger = [f"ledger/00000{number}.jsonl.zst" for number in (1, 2, 3)]
+    assert names == ["events/00000001.parquet", *ledger, "quarantine/00000001.parquet", "raw/00000001.jsonl.zst"]
     closes = {name: data for name, data in store.objects().items() if name.startswith("closes/")}
-    assert len(closes) == 6
-    assert closes == {name: (one.path / "lake" / name).read_bytes() for name in closes}
+    assert len(closes) == 3
+    assert closes == {name: (folder.path / "lake" / name).read_bytes() for name in closes}
 
 
-def test_a_second_machine_sees_what_the_first_has_done(store: Store, tmp_path: Path) -> None:
-    """It has the ledger and nothing else; a lost cache is the same."""
-    home = given(Home(tmp_path / "one"), store.url)
-    home.run("close", exit_code=3)
-    before = asked(home)
-    shutil.rmtree(home.path / "cache")
-    assert asked(home) == before
-    home.run("verify")
-    home.events("2026-05-02 ready one acc=acc-1 gb=1000\n2026-05-02T06 ready new acc=acc-1", "again.jsonl")
-    shutil.rmtree(home.path / "cache")
-    assert "1 events, 1 repeats" in home.run("ingest").stderr
+def test_a_machine_without_copies_knows_every_repeat(month: Home) -> None:
+    month.events("2026-05-02 ready one acc=acc-1 gb=1000\n2026-05-02T06 ready new acc=acc-1", "again.jsonl")
+    assert "1 events, 1 repeats" in month.run("ingest").stderr
 
 
-def test_copies_that_are_damaged_are_fetched_again(store: Store, tmp_path: Path) -> None:
+def test_copies_that_are_damaged_are_fetched_again(month: Home) -> None:
     """Cut off: at the next use. Otherwise: by `verify`, which looks at what the store has."""
-    home = given(Home(tmp_path / "home"), store.url)
-    home.run("close", exit_code=3)
-    before = asked(home)
-    copies = [path for path in (home.path / "cache").rglob("*-*.*") if path.suffix in (".parquet", ".zst")]
-    assert len(copies) >= 3
+    assert found(month) == []
+    (before,) = month.run("report", "allocations").stdout.splitlines()[1:2]
+    copies = [path for path in (month.path / "cache").rglob("*.*") if path.suffix in (".parquet", ".zst")]
+    assert len(copies) == 9
     for path in copies:
         path.write_bytes(path.read_bytes()[:-7])
-    home.run("accounts", "import", str(home.path / "accounts.csv"))
-    assert asked(home) == before
+    assert before in month.run("report", "allocations").stdout
+    assert found(month) == []
     for path in copies:
         whole = path.read_bytes()
         path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
-    home.run("verify", exit_code=None)
-    home.run("verify")
-    assert asked(home) == before
+    assert found(month) == []
+    assert before in month.run("report", "allocations").stdout
 
 
-def test_verify_judges_what_the_store_has(store: Store, tmp_path: Path) -> None:
-    home = given(Home(tmp_path / "home"), store.url)
-    home.run("close", exit_code=3)
-    home.run("verify")
-    for name, whole in store.objects().items():
-        if name.startswith("ledger/") or name == "manifest.json":
-            continue
+def test_verify_judges_what_the_store_has(month: Home, store: Store) -> None:
+    """Copies on this machine prove nothing. The ledger may be ahead of its last copy: the next run writes it."""
+    assert found(month) == []
+    kinds = {name.partition("/")[0]: name for name in sorted(store.objects(), reverse=True) if "/" in name}
+    assert set(kinds) == {"events", "raw", "quarantine", "closes", "ledger"}
+    for name in kinds.values():
+        whole = store.objects()[name]
         store.delete(name)
-        assert name in home.run("verify", exit_code=3).stdout, name
-        store.put(name, whole[:-9] + b"x" + whole[-8:])
-        assert name in home.run("verify", exit_code=3).stdout, name
+        assert found(month), name
+        store.put(name, whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        assert found(month), name
         store.put(name, whole)
-    home.run("verify")
+    assert found(month) == []
 
 
 # Whatever dies
 
+KILLS = [
+    *("bucket.before_upload:1", "bucket.after_upload:1", "bucket.after_upload:3", "bucket.after_upload:5"),
+    *("bucket.before_replace:1", "bucket.after_replace:1", "bucket.before_replace:2", "bucket.after_replace:2"),
+]
+QUICK = {"bucket.after_replace:2"}
+
 
 @pytest.mark.parametrize(
-    "point",
-    [
-        *("bucket.before_upload:1", "bucket.after_upload:1", "bucket.after_upload:3", "bucket.after_upload:5"),
-        *("bucket.before_replace:1", "bucket.after_replace:1", "bucket.before_replace:2", "bucket.after_replace:2"),
-    ],
+    "point", [pytest.param(point, marks=[] if point in QUICK else [pytest.mark.soak]) for point in KILLS]
 )
-def test_killed_and_run_again(killable: Home, store_of_killable: Store, point: str) -> None:
-    home = killable
+def test_killed_and_run_again(store: Store, tmp_path: Path, point: str) -> None:
+    """Uploads: events, raw, quarantine, then files of the close. Manifests: the first, empty one, then the batch's."""
+    home = given(Home(tmp_path / "home"), store.url)
     died = home.run_apart("close", failpoint=point)
     assert died.exit_code == KILLED, f"{point} was never reached: {died}"
     home.run("close", exit_code=None)
     assert [row["amount_due_minor"] for row in home.ledger("invoice_status")] == [0, 500]
     assert len(home.captures()) == 1
-    home.run("verify")
-    manifest = json.loads(store_of_killable.objects()["manifest.json"])
+    assert found(home) == []
+    manifest = json.loads(store.objects()["manifest.json"])
     assert [batch["batch"] for batch in manifest["batches"]] == [1]
-
-
-@pytest.fixture
-def store_of_killable(store: Store) -> Store:
-    return store
-
-
-@pytest.fixture
-def killable(store_of_killable: Store, tmp_path: Path) -> Home:
-    return given(Home(tmp_path / "home"), store_of_killable.url)
 
 
 def test_killed_within_a_large_file(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,15 +339,12 @@ def test_without_conditions_what_is_written_is_read_back(store: Store, tmp_path:
 # What people meet
 
 
-def test_doctor_says_what_the_store_can_do(store: Store, tmp_path: Path) -> None:
-    home = given(Home(tmp_path / "home"), store.url)
-    told = lambda: home.run("doctor", "--format", "csv", exit_code=None).stdout  # noqa: E731
-    assert "keeps runs apart by itself" in told()
+def test_doctor_says_what_the_store_can_do(month: Home, store: Store) -> None:
+    engine = Engine(month.path, Clock(parse_instant(month.now)))
+    assert [finding.state for finding in doctor.lake(engine)] == ["ok", "ok"]
     store.door.conditions = "ignored"
-    assert "the ledger's lock does" in told()
-    store.fault("403", "GET", "", times=99)
-    store.fault("403", "PUT", "", times=99)
-    assert "the store refuses it (AccessDenied)" in told()
+    first, _ = doctor.lake(engine)
+    assert first.state == "warn" and "the ledger's lock does" in first.what
 
 
 @pytest.mark.parametrize(
@@ -354,71 +364,67 @@ def test_what_cannot_work_is_told(
         lake.manifest()
 
 
-def test_credentials_are_nowhere(store: Store, tmp_path: Path) -> None:
+def test_credentials_are_nowhere(month: Home, store: Store) -> None:
     """Not in the home, not in what is said."""
-    home = given(Home(tmp_path / "home"), store.url)
-    said = home.run("close", exit_code=3).stderr
+    month.events("2026-05-02 ready new acc=acc-1", "new.jsonl")
     store.fault("403", "PUT", "", times=99)
-    home.events("2026-05-02 ready new acc=acc-1", "new.jsonl")
-    said += home.run("ingest", exit_code=1).stderr
+    said = month.run("ingest", exit_code=1).stderr
+    assert "the store refuses it (AccessDenied)" in said
     store.door.faults.clear()
-    said += home.run("doctor", exit_code=None).stdout
-    written = b"".join(path.read_bytes() for path in home.path.rglob("*") if path.is_file())
+    said += month.run("ingest").stderr
+    written = b"".join(path.read_bytes() for path in month.path.rglob("*") if path.is_file())
     for secret in (CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]):
         assert secret not in said and secret.encode() not in written
 
 
 def test_gc_sweeps_the_bucket_and_the_copies(store: Store, tmp_path: Path) -> None:
-    home = given(Home(tmp_path / "home", now="2027-06-01T08:00:00Z"), store.url)
-    home.run("ingest", exit_code=3)
-    home.events("2026-05-03 ready new acc=acc-1", "d.jsonl")
-    home.run("ingest")
-    home.run("compact", "--least", "2")
+    """What the manifest does not name, here or there; never what it names."""
+    lake = lake_of(store, tmp_path / "cache")
+    commit(lake, 1)
+    lost = batch_of(lake, 2).quarantine
+    assert lost is not None
     store.put(".probe-1234", b"")
-    told = home.run("gc", "--dry-run").stdout
-    assert f"{store.url}/.probe-1234" in told and "cache/" in told
-    before = set(store.objects())
-    home.run("gc")
-    gone = {name.partition("/")[0] for name in before - set(store.objects())}
-    assert gone == {"events", "raw", ".probe-1234"}
-    named = {name for name in store.objects() if name.startswith(("events/", "raw/", "quarantine/"))}
-    cache = home.path / "cache" / store.bucket / "some" / "lake"
-    copies = (path for folder in ("events", "raw", "quarantine") for path in (cache / folder).iterdir())
-    assert {str(path.relative_to(cache)) for path in copies} == named
-    home.run("verify")
+    (tmp_path / "cache" / "quarantine" / "gone-elsewhere.parquet").write_bytes(b"")
+    later = time.time_ns() // 1000 + HOUR
+    gone = unneeded(lake, tmp_path, later, 0, 1)
+    copies = [f"{lake.root}/{lost.path}", f"{lake.root}/quarantine/gone-elsewhere.parquet"]
+    assert {refuse.what for refuse in gone} == {f"{store.url}/.probe-1234", f"{store.url}/{lost.path}", *copies}
+    assert unneeded(lake, tmp_path, later, 24, 1) == []
+    kept = set(store.objects()) - {".probe-1234", lost.path}
+    for refuse in gone:
+        refuse.remove()
+    assert set(store.objects()) == kept
+    assert len([*(lake.root / "quarantine").iterdir()]) == 1
 
 
-def test_a_backup_moves_a_lake_from_a_folder_to_a_bucket_and_back(store: Store, tmp_path: Path) -> None:
+def test_a_backup_moves_a_lake_from_a_bucket_to_a_folder_and_back(
+    month: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Configuration first, then `restore`: nothing that is there is overwritten, and a second time changes nothing."""
-    home = given(Home(tmp_path / "one"))
-    home.run("close", exit_code=3)
-    home.run("backup", str(tmp_path / "backup"))
-    moved = Home(tmp_path / "two")
-    moved.file("metering.toml", f'[lake]\nurl = "{store.url}"\n')
-    moved.run("restore", str(tmp_path / "backup"), exit_code=None)
-    moved.run("verify")
-    assert asked(moved) == asked(home)
-    objects = store.objects()
-    moved.run("restore", str(tmp_path / "backup"), exit_code=None)
-    assert {name: data for name, data in store.objects().items() if name in objects} == objects
-    moved.run("backup", str(tmp_path / "again.tar.zst"))
-    back = Home(tmp_path / "three")
-    back.run("restore", str(tmp_path / "again.tar.zst"), exit_code=None)
-    back.run("verify")
-    assert asked(back) == asked(home)
+    before = asked(month)
+    month.run("backup", str(tmp_path / "backup"))
+    folder = Home(tmp_path / "folder")
+    folder.file("metering.toml", "[lake]\n")
+    folder.run("restore", str(tmp_path / "backup"), exit_code=None)
+    assert (folder.path / "lake" / "manifest.json").exists()
+    assert asked(folder) == before
+    other = new_store(monkeypatch.setenv)
+    back = Home(tmp_path / "back")
+    back.file("metering.toml", f'[lake]\nurl = "{other.url}"\n')
+    for _ in range(2):
+        back.run("restore", str(tmp_path / "backup"), exit_code=None)
+        objects = other.objects()
+        assert {name: objects[name] for name in store.objects()} == store.objects()
+    assert found(back) == []
 
 
-def test_a_lost_ledger_is_made_again_from_the_bucket(store: Store, tmp_path: Path) -> None:
-    home = given(Home(tmp_path / "home"), store.url)
-    home.run("close", exit_code=3)
-    before = {name: home.ledger(name) for name in ("invoices", "payments", "entries")}
-    for path in home.path.glob("ledger.db*"):
+def test_a_lost_ledger_is_made_again_from_the_bucket(month: Home) -> None:
+    before = {name: month.ledger(name) for name in ("invoices", "payments", "entries")}
+    for path in month.path.glob("ledger.db*"):
         path.unlink()
-    shutil.rmtree(home.path / "cache")
-    assert "older than its copy" in home.run("collect", exit_code=3).stderr
-    home.run("restore", exit_code=None)
-    assert {name: home.ledger(name) for name in before} == before
-    home.run("verify")
+    assert "older than its copy" in month.run("collect", exit_code=3).stderr
+    month.run("restore", exit_code=None)
+    assert {name: month.ledger(name) for name in before} == before
 
 
 def test_a_night_lists_no_history(store: Store, tmp_path: Path) -> None:
@@ -431,7 +437,7 @@ def test_a_night_lists_no_history(store: Store, tmp_path: Path) -> None:
 
     home = given(Home(tmp_path / "home"), store.url)
     home.run("ingest", exit_code=3)
-    for number in range(3):
+    for number in range(2):
         home.events(f"2026-05-03 ready n{number} acc=acc-1", f"n{number}.jsonl")
         listed = requests(lambda: home.run("ingest"))
         assert all("prefix=some%2Flake%2Fcloses%2F" in line or "start-after=" in line for line in listed), listed
