@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from homes import KILLED, Home
+from homes import KILLED, Home, event_lines
 from s3_server import CREDENTIALS, Store, new_store
 
 from metering.checks.verify import verify
@@ -441,3 +441,20 @@ def test_a_night_lists_no_history(store: Store, tmp_path: Path) -> None:
         home.events(f"2026-05-03 ready n{number} acc=acc-1", f"n{number}.jsonl")
         listed = requests(lambda: home.run("ingest"))
         assert all("prefix=some%2Flake%2Fcloses%2F" in line or "start-after=" in line for line in listed), listed
+
+
+# Events that lie in a store
+
+
+def test_events_are_read_from_a_store(home: Home, store: Store) -> None:
+    """An object, and all below a name; what producers still write, hidden and foreign objects are left alone."""
+    lines = {name: event_lines(f"2026-05-02 ready {name} acc=acc-1") for name in ("a", "b", "c", "d")}
+    given = {"in/2026/b.jsonl": "b", "in/a.jsonl": "a", "in-2/d.jsonl": "d"}
+    left = {"in/c.jsonl.part": "c", "in/.x/c.jsonl": "c", "in/../../c.jsonl": "c", "in/readme.txt": "c"}
+    for name, line in {**given, **left}.items():
+        store.put(name, lines[line].encode())
+    assert "2 files, 2 events, 0 repeats" in home.run("ingest", f"{store.url}/in").stderr
+    assert "1 files, 1 events" in home.run("ingest", f"{store.url}/in-2/d.jsonl").stderr
+    assert sorted(path.name for path in (home.path / "lake").glob(".*")) == []
+    assert "not a file of events" in home.run("ingest", f"{store.url}/in/readme.txt", exit_code=2).stderr
+    assert "no such object" in home.run("ingest", f"{store.url}/nowhere", exit_code=2).stderr
