@@ -8,9 +8,11 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -23,8 +25,10 @@ from metering.checks.verify import verify
 from metering.clock import Clock
 from metering.doctor import records as doctor
 from metering.errors import Locked, MeteringError, UsageError
+from metering.events.ingest import ingest
+from metering.events.sources import expand
 from metering.home import Home as Engine
-from metering.lake import Batch, Lake
+from metering.lake import Batch, Lake, connect
 from metering.lake import bucket as bucket_module
 from metering.lake import objects as objects_module
 from metering.lake.bucket import Bucket
@@ -299,6 +303,43 @@ def test_of_two_runs_one_counts(store: Store, tmp_path: Path, conditions: str) -
     with pytest.raises(MeteringError, match="replaced by another run"):
         one.archive(1, seen)
     assert [name for name in store.objects() if name.startswith(".")] == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("conditions", ["known", "ignored"])
+def test_two_machines_take_in_events_at_once(store: Store, tmp_path: Path, conditions: str) -> None:
+    """No lock but the one that a store without conditions needs: what is acknowledged is there, and once."""
+    store.door.conditions = conditions
+    rounds, turn = 12, Lock()
+
+    @contextmanager
+    def taking_turns(name: str) -> Iterator[bool]:
+        mine = turn.acquire(blocking=False)
+        try:
+            yield mine
+        finally:
+            if mine:
+                turn.release()
+
+    def work(machine: str) -> int:
+        lake, refused = lake_of(store, tmp_path / machine, taking_turns), 0
+        for number in range(rounds):
+            path = tmp_path / f"{machine}-{number}.jsonl"
+            path.write_text(event_lines(f"2026-05-02 ready {machine}{number}\n2026-05-02 ready both{number}\n"))
+            while True:
+                try:
+                    ingest(lake, expand([str(path)]), number)
+                    break
+                except MeteringError:
+                    refused += 1
+        return refused
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(work, ("one", "other"))) > 0
+    lake, con = lake_of(store, tmp_path / "third"), connect()
+    lake.attach(con)
+    query = "SELECT count(*), count(DISTINCT subject), max(batch) FROM events"
+    assert con.execute(query).fetchall() == [(3 * rounds, 3 * rounds, lake.manifest().last_batch)]
 
 
 @pytest.mark.parametrize(("conditions", "known"), [("known", True), ("ignored", False), ("refused", False)])

@@ -12,7 +12,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,10 +151,11 @@ class Folder(Files):
 
     def read(self, name: str) -> Content | None:
         try:
-            data = (self.root / name).read_bytes()
+            with (self.root / name).open("rb") as file:
+                state = os.fstat(file.fileno())
+                return Content(file.read(), f"{state.st_ino} {state.st_mtime_ns} {state.st_size}")
         except FileNotFoundError:
             return None
-        return Content(data, hashlib.sha256(data).hexdigest())
 
     def replace(self, name: str, data: bytes, tag: str | None) -> None:
         found = self.read(name)
@@ -188,6 +189,9 @@ class Folder(Files):
             return None
 
     def items(self, prefix: str = "") -> list[Item]:
+        return list(_items(self.root, self.names(prefix)))
+
+    def names(self, prefix: str = "") -> list[str]:
         return sorted(_below(self.root, prefix))
 
     def remove(self, name: str) -> None:
@@ -205,19 +209,22 @@ class Folder(Files):
             os.close(descriptor)
 
 
-def _below(root: Path, prefix: str) -> Iterator[Item]:
+def _below(root: Path, prefix: str) -> Iterator[str]:
     for folder, folders, files in os.walk(root / prefix.rpartition("/")[0]):
         here = Path(folder)
         folders[:] = [name for name in folders if name[0] != "." and not (here == root and name == CACHES)]
-        for path in (here / name for name in files if name[0] != "." and not name.endswith((".part", ".tmp"))):
-            name = path.relative_to(root).as_posix()
+        below = "" if here == root else f"{here.relative_to(root).as_posix()}/"
+        for name in (below + name for name in files if name[0] != "." and not name.endswith((".part", ".tmp"))):
             if name.startswith(prefix):
-                # Another run may have dropped it since it was listed.
-                try:
-                    found = path.stat()
-                except FileNotFoundError:
-                    continue
-                yield Item(name, found.st_size, found.st_mtime_ns // 1000)
+                yield name
+
+
+def _items(root: Path, names: Iterable[str]) -> Iterator[Item]:
+    for name in names:
+        # Another run may have dropped it since it was listed.
+        with suppress(FileNotFoundError):
+            found = (root / name).stat()
+            yield Item(name, found.st_size, found.st_mtime_ns // 1000)
 
 
 def sha256_of(path: Path) -> str:

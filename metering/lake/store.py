@@ -172,6 +172,7 @@ class Lake:
         self.files = Folder(files) if isinstance(files, Path) else files
         self.root = self.files.root
         """The folder of this machine for caches and scratch; what else lies there is known by `path` and `at`."""
+        self._is_begun = False
 
     def manifest(self) -> Manifest:
         """The manifest as it is now; an empty one before the first commit."""
@@ -215,10 +216,12 @@ class Lake:
 
     def _written(self, path: str, writer: Callable[[Path], None]) -> tuple[Path, str]:
         """A temporary file, synced, and the SHA-256 of its bytes."""
-        manifest, tag = self._read()
-        if tag is None:
+        if not self._is_begun:
             # A lake that holds files without a manifest has lost it: so the manifest comes first.
-            self._swap(manifest, tag)
+            manifest, tag = self._read()
+            if tag is None:
+                self._swap(manifest, tag)
+            self._is_begun = True
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
