@@ -84,7 +84,7 @@ class Identities:
 
     def batches_of(self, keys: Keys, through: int) -> set[int]:
         """The batches up to one that may hold some identities; those that the index does not cover are among them."""
-        runs = self._sound(len(self.lake.manifest().batches))
+        runs = self._sound(self.lake.manifest())
         found = set(range((runs[-1].last if runs else 0) + 1, through + 1))
         for run in runs:
             known, batches = self._load(run)
