@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from s3_server import CREDENTIALS, Store, new_store
 from metering.checks.verify import verify
 from metering.clock import Clock
 from metering.doctor import records as doctor
-from metering.errors import Locked, MeteringError, UsageError
+from metering.errors import Locked, MeteringError
 from metering.events.ingest import ingest
 from metering.events.sources import expand
 from metering.home import Home as Engine
@@ -389,20 +390,35 @@ def test_doctor_says_what_the_store_can_do(month: Home, store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unset", "url", "message"),
+    ("variable", "value", "url", "message"),
     [
-        ("AWS_SECRET_ACCESS_KEY", "", "credentials"),
-        ("", "s3://no-such-bucket-here/x", "There is no bucket no-such-bucket-here"),
+        ("AWS_SECRET_ACCESS_KEY", "", "", "no credentials were found"),
+        ("AWS_PROFILE", "nobody", "", "no credentials were found"),
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1", "", "no answer"),
+        ("AWS_ENDPOINT_URL_S3", "nonsense", "", "ValueError"),
+        ("AWS_REGION", "here", "s3://no-such-bucket-here/x", "There is no bucket no-such-bucket-here"),
     ],
 )
 def test_what_cannot_work_is_told(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unset: str, url: str, message: str
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, url: str, message: str
 ) -> None:
-    if unset:
-        monkeypatch.delenv(unset)
+    monkeypatch.setenv(variable, value)
     lake = Lake(Bucket(url or store.url, tmp_path, free))
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(MeteringError, match=message):
         lake.manifest()
+
+
+def test_the_extra_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.file("metering.toml", '[lake]\nurl = "s3://bucket"\n')
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    assert "pip install 'metering[s3]'" in home.run("usage", exit_code=2).stderr
+
+
+@pytest.mark.parametrize("url", ["gs://b/x", "s3://", "s3://key:secret@b/x", "s3://b/../x", "s3://b/x?secret=1"])
+def test_what_is_no_bucket_is_refused_without_showing_it(home: Home, url: str) -> None:
+    home.file("metering.toml", f'[lake]\nurl = "{url}"\n')
+    said = home.run("usage", exit_code=2).stderr
+    assert "line 2: lake.url: must be a folder or s3://bucket/prefix" in said and "secret" not in said
 
 
 def test_credentials_are_nowhere(month: Home, store: Store) -> None:

@@ -24,7 +24,7 @@ from metering.durable import sync
 from metering.errors import Locked, MeteringError
 from metering.failpoints import failpoint
 from metering.lake.files import Ability, Changed, Claim, Content, Files, Item, Refuse, sha256_of
-from metering.lake.objects import ABSENT, Mismatch, Objects, Silent, Unknown
+from metering.lake.objects import ABSENT, Mismatch, Objects, Silent
 
 PROBE = ".probe-"
 _NOTE = ".store.json"
@@ -226,17 +226,27 @@ class Bucket(Files):
     def _probe(self) -> bool:
         name = PROBE + secrets.token_hex(8)
         try:
-            first = self.objects.put(name, b"first", ABSENT)
+            # What fails here fails for another reason.
+            first = self.objects.put(name, b"first")
+            return self._keeps_conditions(name, first)
+        finally:
+            with suppress(MeteringError):
+                self.objects.delete(name)
+
+    def _keeps_conditions(self, name: str, first: str) -> bool:
+        """Whether writes are refused that must be, and done that must be; stores say in many ways that they cannot."""
+        try:
             if not all(self._refuses(name, tag) for tag in (ABSENT, f'"{"0" * 32}"')):
                 return False
             self.objects.put(name, b"second", first)
             found = self.objects.get(name)
+            self.objects.delete(name)
+            self.objects.put(name, b"third", ABSENT)
             return found is not None and found.data == b"second"
-        except (Mismatch, Unknown):
+        except Silent:
+            raise
+        except (Mismatch, MeteringError):
             return False
-        finally:
-            with suppress(MeteringError):
-                self.objects.delete(name)
 
     def _refuses(self, name: str, tag: str) -> bool:
         try:

@@ -32,8 +32,8 @@ _BLOCK = 2**20
 _READS = 3
 """How often an object is read again whose bytes stopped coming."""
 _MISSING = {"NoSuchKey", "404", "NotFound"}
+_NOT_IMPLEMENTED = 501
 _REFUSED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
-_UNKNOWN = {"NotImplemented", "501", "XNotImplemented"}
 
 
 class Silent(MeteringError):
@@ -42,10 +42,6 @@ class Silent(MeteringError):
 
 class Mismatch(Exception):
     """The store has refused to write: the object is not the one that was named."""
-
-
-class Unknown(MeteringError):
-    """The store does not know a feature that was asked for."""
 
 
 class Upload(NamedTuple):
@@ -248,7 +244,7 @@ class Objects:
             ) from None
         except (botocore.HTTPClientError, botocore.ConnectionError, botocore.IncompleteReadError, HTTPError) as error:
             raise self._silent(type(error).__name__, done) from None
-        except botocore.BotoCoreError as error:
+        except (botocore.BotoCoreError, ValueError) as error:
             raise UsageError(
                 f"{self.url} cannot be {done}: {type(error).__name__}.",
                 unchanged="Nothing was changed.",
@@ -271,9 +267,7 @@ class Objects:
             return FileNotFoundError(f"{self.url}: no such object")
         if code in _REFUSED:
             return Mismatch()
-        if code in _UNKNOWN:
-            return Unknown(f"{self.url} cannot be {done}: the store does not know how.")
-        if status >= 500 or status == 429 or code in ("RequestTimeout", "SlowDown"):
+        if (status >= 500 and status != _NOT_IMPLEMENTED) or status == 429 or code in ("RequestTimeout", "SlowDown"):
             return self._silent(code or str(status), done)
         if code == "NoSuchBucket":
             return UsageError(
