@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
+from metering.lake.elsewhere import Compute, Parts, compute_elsewhere
 from metering.schema import arrow_schema
 
 MANIFEST = "manifest.json"
@@ -93,10 +94,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lake:
-    """The files of one lake below a folder."""
+    """The files of one lake below a folder, and what computes over them if the connection does not."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, compute: Compute | None = None) -> None:
         self.root = root
+        self._compute = compute
 
     def manifest(self) -> Manifest:
         """The manifest as it is now; an empty one before the first commit."""
@@ -175,6 +177,16 @@ class Lake:
         cut = f"batch <= {last}" if any(part.last > last for part in parts) else None
         self._view(con, "events", "events", parts, cut)
         self._view(con, "quarantine", "quarantine", parts, cut)
+        if self._compute:
+            compute_elsewhere(con, self._compute(self._parts(parts, last)))
+
+    def _parts(self, parts: Sequence[Batch | Merged], last: int) -> Parts:
+        return Parts(
+            self.root,
+            [part.events for part in parts if part.events],
+            [part.quarantine for part in parts if part.quarantine],
+            last if any(part.last > last for part in parts) else None,
+        )
 
     def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
         """Define a relation of the events of some batches."""

@@ -1,0 +1,134 @@
+"""The relations of usage, computed by a cluster from the lake's files through the same `.sql` files."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from metering.config import Engine
+from metering.errors import MeteringError
+from metering.lake.duck import gather
+from metering.lake.elsewhere import Parts
+from metering.schema import arrow_schema
+from metering.spark.session import open_session, told
+from metering.sql import has_sql, sql
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from metering.lake.store import File
+
+ROOMS = ("spark", "usage")
+"""Where relations are looked for: one that Spark must say in other words has a twin in this room."""
+_TABLES = ("events", "quarantine")
+_TYPES = {pa.int64(): "BIGINT", pa.string(): "STRING", pa.binary(): "BINARY"}
+_COUNTED: set[tuple[str, ...]] = set()
+"""Lists of files whose rows the cluster has counted in this process."""
+
+
+class OnCluster:
+    """Usage over some parts of the lake, in a session of its own."""
+
+    room = "usage"
+
+    def __init__(self, parts: Parts, settings: Engine) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._given: dict[str, pa.Table] = {}
+        self._defined: set[str] = set()
+        self._wanted: dict[str, dict[str, pa.Table]] = {}
+        self._kept: dict[str, DataFrame] = {}
+        self._opened: SparkSession | None = None
+
+    def give(self, name: str, rows: pa.Table) -> None:
+        """Take rows for the relation of a name; what is kept stays as it was computed."""
+        self._given[name] = rows
+        self._defined.discard(name)
+
+    def take(self, name: str) -> None:
+        """Forget what was given under a name: it is the room's own relation again."""
+        del self._given[name]
+        self._defined.discard(name)
+
+    def keep(self, name: str) -> None:
+        """Keep a relation, made of what is given now, in the workers' memory and disks from the first question on."""
+        self._wanted[name] = dict(self._given)
+
+    def answer(self, name: str) -> pa.Table:
+        """All rows of a relation."""
+        with told(self._settings):
+            session = self._session()
+            self._define(session, f"SELECT * FROM {name}", self._given)
+            return session.table(name).toArrow()
+
+    def close(self) -> None:
+        """Let go of what is kept: the cluster frees it when nobody holds it any more."""
+        self._kept.clear()
+
+    def _session(self) -> SparkSession:
+        """The session, with the lake's rows and what is kept."""
+        if self._opened is None:
+            self._opened = open_session(self._settings)
+            self._read(self._opened, "events", self._parts.events)
+            self._read(self._opened, "quarantine", self._parts.quarantine)
+        for name, given in self._wanted.items():
+            query = _text(name)
+            self._define(self._opened, query, given)
+            # A cache would not do: Spark drops it as soon as one of the small relations behind it is given anew.
+            self._kept[name] = self._opened.sql(query).localCheckpoint(eager=False)
+            self._kept[name].createOrReplaceTempView(name)
+            self._defined -= given.keys()
+        self._wanted.clear()
+        return self._opened
+
+    def _define(self, session: SparkSession, query: str, given: dict[str, pa.Table]) -> None:
+        """Define what a query reads as views, as far as they are not: what was given, and relations of the room."""
+        for name in given.keys() - self._defined:
+            session.createDataFrame(given[name]).createOrReplaceTempView(name)
+            self._defined.add(name)
+        for name, text in gather(query, ROOMS, {*_TABLES, *given, *self._kept}).items():
+            if name not in self._defined:
+                # A view finds what it reads by name whenever it is asked, so that it need not be defined anew.
+                session.sql(f"CREATE OR REPLACE TEMPORARY VIEW {name} AS\n{text}")
+                self._defined.add(name)
+
+    def _read(self, session: SparkSession, table: str, files: list[File]) -> None:
+        """Define the rows of a table of the lake, when the cluster has found as many as the manifest names."""
+        schema = ", ".join(f"{field.name} {_TYPES[field.type]}" for field in arrow_schema(table))
+        paths = [f"{self._root}/{file.path}" for file in files]
+        if not paths:
+            session.createDataFrame([], schema).createOrReplaceTempView(table)
+            return
+        rows = session.read.schema(schema).parquet(*paths)
+        self._count(rows, paths, sum(file.rows for file in files))
+        if self._parts.through is not None:
+            rows = rows.where(f"batch <= {self._parts.through}")
+        rows.createOrReplaceTempView(table)
+
+    def _count(self, rows: DataFrame, paths: list[str], expected: int) -> None:
+        """Raise MeteringError if the cluster sees other files under the lake's address than are there."""
+        if tuple(paths) in _COUNTED:
+            return
+        found = rows.count()
+        if found != expected:
+            raise MeteringError(
+                f"The cluster finds {found} rows in {len(paths)} files below {self._root}; the lake has {expected}.",
+                unchanged="Nothing was computed or written.",
+                remedy="Another lake lies there for the workers, or an old copy: let them see the very same files.",
+            )
+        _COUNTED.add(tuple(paths))
+
+    @property
+    def _root(self) -> str:
+        """The lake's address as the cluster knows it; in a path Spark would take some characters for a pattern."""
+        given = self._settings.lake_url
+        if given:
+            return re.sub(r"^s3://", "s3a://", given.rstrip("/"))
+        return "file://" + re.sub(r"([\\{}\[\]*?])", r"\\\1", str(self._parts.root))
+
+
+def _text(name: str) -> str:
+    """The SQL of a relation."""
+    return next(sql(room, name) for room in ROOMS if has_sql(room, name))
