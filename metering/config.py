@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -74,9 +75,7 @@ class Engine(_Section, frozen=True):
     @property
     def conf_text(self) -> dict[str, str]:
         """Spark's own settings, as Spark writes them."""
-        return {
-            key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in self.conf.items()
-        }
+        return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in self.conf.items()}
 
 
 class CloseConfig(_Section, frozen=True):
@@ -114,7 +113,12 @@ class Payments(_Section, frozen=True):
     def minimum_minor(self, currency: str) -> int | None:
         """The configured minimum of a currency in minor units; None where the file has no entry."""
         text = self.minimum_charge.get(currency)
-        return None if text is None else parse_money(text, currency)
+        return None if text is None else _minor(text, currency)
+
+
+@lru_cache
+def _minor(text: str, currency: str) -> int:
+    return parse_money(text, currency)
 
 
 class Config(_Section, frozen=True):
@@ -229,6 +233,8 @@ def _check(config: Config) -> None:
         raise _Wrong("lake.url", "must not be empty")
     if not config.ledger.url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise _Wrong("ledger.url", "must begin with sqlite:/// or postgresql+psycopg://")
+    if re.search(r"://[^/?#]*:[^/?#]*@|[?&](password|sslpassword)=", config.ledger.url):
+        raise _Wrong("ledger.url", "holds a password; set PGPASSWORD, PGPASSFILE or PGSERVICE instead")
 
 
 _MASTER = re.compile(r"(spark|k8s)://.+|yarn|local(-cluster)?(\[.+\])?")

@@ -19,7 +19,7 @@ from metering.errors import LOCKED, Locked, MeteringError, UsageError
 from metering.lake.elsewhere import Compute
 from metering.lake.store import Lake, sha256_of
 from metering.ledger import archive
-from metering.ledger.book import Book, change, insert
+from metering.ledger.book import Book, change, insert, open_book
 from metering.ledger.seals import seal
 from metering.ledger.tables import metadata
 from metering.values import format_instant
@@ -72,10 +72,7 @@ class Home:
     @cached_property
     def book(self) -> Book:
         """The ledger."""
-        url = self.config.ledger.url
-        if not url.startswith("sqlite:///"):
-            raise UsageError(f"[ledger] url = {url!r}: only SQLite can hold the ledger.")
-        return Book(self.path / url.removeprefix("sqlite:///"))
+        return open_book(self.config.ledger.url, self.path)
 
     @property
     def inbox(self) -> Path:
@@ -120,20 +117,26 @@ class Home:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """The run lock: one run at a time changes this home. It is freed by death."""
+        """The run lock: one run at a time changes this home, or another one on this ledger. It is freed by death."""
         descriptor = os.open(self.path / ".metering.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Locked(
-                    f"Another run holds the lock of {self.path}.",
-                    unchanged="Nothing was changed.",
-                    remedy=f"Wait for it to end, then run this again (exit {LOCKED}).",
-                ) from None
-            yield
+                raise self._locked(str(self.path)) from None
+            with self.book.claim("run") as mine:
+                if not mine:
+                    raise self._locked(f"the ledger {self.book.name}")
+                yield
         finally:
             os.close(descriptor)
+
+    def _locked(self, what: str) -> Locked:
+        return Locked(
+            f"Another run holds the lock of {what}.",
+            unchanged="Nothing was changed.",
+            remedy=f"Wait for it to end, then run this again (exit {LOCKED}).",
+        )
 
     def check_book(self) -> None:
         """Refuse a ledger that is older than what the lake knows of it: it was lost, or put back from a backup."""
@@ -143,7 +146,7 @@ class Home:
         lost = sorted({path.name for path in (self.lake.root / "closes").glob("[0-9]*")} - known)
         if lost:
             raise archive.Behind(
-                f"The lake has invoice files of {', '.join(lost)}; the ledger {self.book.path.name} has no such close.",
+                f"The lake has invoice files of {', '.join(lost)}; the ledger {self.book.name} has no such close.",
                 unchanged="Nothing was changed, closed or charged.",
                 remedy=f"Put the lake's folder `{archive.FOLDER}` back from a backup, then run `metering restore`.",
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import duckdb
 import msgspec
 import sqlalchemy as sa
 
@@ -17,13 +18,12 @@ from metering.corrections.card_refunds import card_sentences
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.home import Home, Run
-from metering.lake import connect
 from metering.ledger.tables import metadata
 from metering.payments.adopt import check_gateway
 from metering.payments.collect import collect
 from metering.reports.ask import ask
+from metering.state import advance, with_usage
 from metering.telling.notices import tell
-from metering.usage import meter
 from metering.values import format_instant
 
 Say = Callable[[str], None]
@@ -79,17 +79,16 @@ def _prices(home: Home, run: Run, say: Say) -> int:
     return DONE
 
 
+def _lifespans(home: Home, run: Run, say: Say) -> int:
+    with home.lock():
+        advance(home.lake, home.now, home.config.engine.memory_limit, say)
+    return DONE
+
+
 def _billable(home: Home, run: Run, say: Say) -> int:
     """Tell what cannot be billed; only what no night has told before needs a person."""
-    con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con)
-    meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
-    with home.book.read() as ledger:
-        currency_of = {name: row["currency"] for name, row in current_accounts(ledger).items()}
-    found = {
-        (reason, usage.account_id, usage.sku, usage.region)
-        for reason, usage in unbillable(home, con, currency_of, billed_months(home, con))
-    }
+    limit = home.config.engine.memory_limit
+    found = with_usage(home.lake, home.now, home.config.billing.zone, lambda con: _unbillable(home, con), limit)
     told_path = home.lake.root / "state" / "unbillable.json"
     told = (
         set(msgspec.json.decode(told_path.read_bytes(), type=list[tuple[str, str, str, str]]))
@@ -103,6 +102,15 @@ def _billable(home: Home, run: Run, say: Say) -> int:
     part.write_bytes(msgspec.json.encode(sorted(found)))
     part.replace(told_path)
     return NEEDS_PERSON if found - told else DONE
+
+
+def _unbillable(home: Home, con: duckdb.DuckDBPyConnection) -> set[tuple[str, str, str, str]]:
+    with home.book.read() as ledger:
+        currency_of = {name: row["currency"] for name, row in current_accounts(ledger).items()}
+    return {
+        (reason, usage.account_id, usage.sku, usage.region)
+        for reason, usage in unbillable(home, con, currency_of, billed_months(home, con))
+    }
 
 
 def _anomalies(home: Home, run: Run, say: Say) -> int:
@@ -124,6 +132,7 @@ def _collect(home: Home, run: Run, say: Say) -> int:
 STEPS: tuple[tuple[str, Callable[[Home, Run, Say], int]], ...] = (
     ("missed", _missed),
     ("inbox", _inbox),
+    ("lifespans", _lifespans),
     ("prices", _prices),
     ("billable", _billable),
     ("anomalies", _anomalies),

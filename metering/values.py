@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 
 from metering.shipped import shipped
 
@@ -204,6 +204,9 @@ def round_together(numerators: Sequence[int], denominator: int, total: int) -> l
     Each is floored, then the missing units go to the largest fractions; ties go to the earlier one. The total
     must be the sum of the fractions, rounded in whichever way.
     """
+    if len(numerators) == 1:
+        assert abs(total * denominator - numerators[0]) <= denominator, (numerators, denominator, total)
+        return [total]
     exact = [divmod(numerator, denominator) for numerator in numerators]
     parts = [quotient for quotient, _ in exact]
     by_fraction = sorted(range(len(parts)), key=lambda index: -exact[index][1])
@@ -263,15 +266,20 @@ def format_price(price: Decimal) -> str:
 
 def rate(byte_micros: int, price: Decimal, currency: str, gigabyte_bytes: int) -> int:
     """The minor units that usage costs: exact GB-hours × price, rounded once, half up."""
-    price_scaled = parse_scaled(format_price(price), PRICE_PLACES)
-    numerator = byte_micros * price_scaled * 10 ** minor_digits(currency)
+    numerator = byte_micros * _price_scaled(price) * 10 ** minor_digits(currency)
     return round_half_up(numerator, gb_hours_denominator(gigabyte_bytes) * 10**PRICE_PLACES)
+
+
+@lru_cache
+def _price_scaled(price: Decimal) -> int:
+    return parse_scaled(format_price(price), PRICE_PLACES)
 
 
 PERCENT_PLACES = 6
 PERCENT_DENOMINATOR = 100 * 10**PERCENT_PLACES
 
 
+@lru_cache
 def parse_percent(text: str) -> int:
     """A percentage as an integer of millionths of a percent; amount × this / PERCENT_DENOMINATOR is the part."""
     return parse_scaled(text, PERCENT_PLACES)

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from homes import Home
+from ledgers import ENGINES, SQLITE, ledger_url, ledgers_on
+
+from metering.ledger.book import Book, open_book
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--ledger postgresql` runs every test that does not name its engine on that one."""
+    parser.addoption("--ledger", choices=ENGINES, default=SQLITE)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What opens a ledger in a test or module marked `each_engine` runs once on each."""
+    opens = {"home", "book", "tmp_path"} & set(metafunc.fixturenames)
+    chosen = any("engine" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if opens and not chosen and metafunc.definition.get_closest_marker("each_engine"):
+        metafunc.parametrize("engine", ENGINES, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The engine on which the homes of the test keep their ledger: that of the run, or the test's own."""
+    name = getattr(request, "param", request.config.getoption("--ledger"))
+    with ledgers_on(name):
+        yield name
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """A fresh home without prices, accounts and events."""
     return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    """A fresh ledger."""
+    made = open_book(ledger_url(tmp_path), tmp_path)
+    yield made
+    made.close()

@@ -26,6 +26,7 @@ import multiprocessing
 import os
 import shlex
 import signal
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -36,10 +37,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 from click.testing import CliRunner
+from ledgers import with_ledger
 
 from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
 from metering.cli.app import app
-from metering.ledger.book import Book
+from metering.config import load_config
+from metering.ledger.book import Book, open_book
+from metering.ledger.tables import metadata
 
 ACCOUNTS = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method"
 FUNDS = "account_id,kind,amount,currency,reference,expires"
@@ -132,7 +136,7 @@ class Home:
         path.parent.mkdir(parents=True, exist_ok=True)
         if name == "metering.toml" and "[reports]" not in text:
             text += _UNPUBLISHED
-        path.write_text(text)
+        path.write_text(with_ledger(self.path, text) if name == "metering.toml" else text)
         return path
 
     def prices(self, *rows: str) -> None:
@@ -170,14 +174,15 @@ class Home:
     def start(self, *args: str, failpoint: str = "", limit_bytes: int = 0) -> multiprocessing.Process:
         """Start a command in a process of its own, which may be killed at a failpoint or hindered by a full disk."""
         words = ["--home", str(self.path), "--now", self.now, *args]
-        process = _SERVER.Process(target=_serve, args=(words, failpoint, limit_bytes, str(self._said)))
+        environment = {"METERING_FAILPOINT": failpoint, "METERING_STATE_FROM": os.environ.get("METERING_STATE_FROM")}
+        process = _SERVER.Process(target=_serve, args=(words, environment, limit_bytes, str(self._said)))
         process.start()
         return process  # type: ignore[return-value]
 
-    def run_apart(self, *args: str, failpoint: str = "", limit_bytes: int = 0) -> Result:
+    def run_apart(self, *args: str, failpoint: str = "", limit_bytes: int = 0, seconds: int = 60) -> Result:
         """Run a command in a process of its own; the exit code of a killed one is KILLED."""
         process = self.start(*args, failpoint=failpoint, limit_bytes=limit_bytes)
-        process.join(60)
+        process.join(seconds)
         assert process.exitcode is not None, f"{shlex.join(args)} did not end"
         return Result(process.exitcode, "", self._said.read_text() if self._said.exists() else "")
 
@@ -198,8 +203,17 @@ class Home:
 
     def ledger(self, table: str) -> list[dict[str, Any]]:
         """The rows of a table of the ledger, as they are stored."""
-        with Book(self.path / "ledger.db").read() as con:
-            return [dict(row) for row in con.execute(sa.text(f'SELECT * FROM "{table}" ORDER BY 1, 2')).mappings()]
+        book = self.book
+        with book.read() as con:
+            query = sa.select(metadata().tables[table]).order_by(sa.text("1, 2"))
+            found = con.execute(query).mappings().all()
+        book.close()
+        return [dict(row) for row in found]
+
+    @property
+    def book(self) -> Book:
+        """The ledger, opened anew."""
+        return open_book(load_config(self.path / "metering.toml").ledger.url, self.path)
 
     def captures(self) -> list[dict[str, str]]:
         """The sandbox's own record of money that left cards."""
@@ -217,7 +231,7 @@ class Home:
         files = {
             str(path.relative_to(self.path)): sorted(map(str, pq.read_table(path).to_pylist()))
             for path in (self.path / "lake").rglob("*.parquet")
-            if not path.name.startswith(".")
+            if not path.name.startswith(".") and path.relative_to(self.path).parts[:2] != ("lake", "state")
         }
         return {
             **tables,
@@ -294,8 +308,9 @@ def _without(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def _quiet_environment() -> Iterator[None]:
-    """No METERING_… variable of the caller's reaches a command that is run here."""
-    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("METERING_")}
+    """No METERING_… variable of the caller's reaches a command that is run here, but for the state's threshold."""
+    names = {name for name in os.environ if name.startswith("METERING_")} - {"METERING_STATE_FROM"}
+    kept = {name: os.environ.pop(name) for name in names}
     try:
         yield
     finally:
@@ -308,17 +323,17 @@ _SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = (
     *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite", "adbc_driver_sqlite.dbapi"),
     *("metering.cli.commands", "metering.cli.decisions", "metering.cli.operations", "metering.cli.safety"),
-    *("metering.close.run", "metering.nightly"),
+    *("metering.close.run", "metering.nightly", "metering.reports.publish", "metering.reports.forecast"),
+    *("metering.telling.metrics", "metering.telling.ping", "sqlalchemy.dialects.postgresql"),
     *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests"),
 )
 _SERVER.set_forkserver_preload([*PRELOADED])
 
 
-def _serve(words: list[str], failpoint: str, limit_bytes: int, said: str) -> None:
-    environment: Mapping[str, str] = {"METERING_FAILPOINT": failpoint} if failpoint else {}
+def _serve(words: list[str], environment: Mapping[str, str | None], limit_bytes: int, said: str) -> None:
     for name in [name for name in os.environ if name.startswith("METERING_")]:
         del os.environ[name]
-    os.environ.update(environment)
+    os.environ.update({name: value for name, value in environment.items() if value})
     if limit_bytes:
         import resource
 
@@ -331,6 +346,8 @@ def _serve(words: list[str], failpoint: str, limit_bytes: int, said: str) -> Non
             app(words, prog_name="metering")
     except SystemExit as end:
         code = end.code
+    except Exception:
+        traceback.print_exc(file=stderr)
     finally:
         Path(said).write_text(stderr.getvalue()[: limit_bytes or None])
     os._exit(int(code or 0))

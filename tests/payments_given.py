@@ -11,12 +11,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import sqlalchemy as sa
+from ledgers import DEFAULT_URL, ledger_url, with_ledger
 
 from metering.clock import Clock
 from metering.home import Home, Run
 from metering.ledger import postings
-from metering.ledger.book import Book, insert, rows
+from metering.ledger.book import insert, rows
 from metering.ledger.postings import Entry, Journal
+from metering.ledger.sqlite import SqliteBook
 from metering.payments.cases import balance_of, load_case
 from metering.payments.collect import Outcome, charge_invoices, collect
 from metering.payments.gateway import Gateway
@@ -32,7 +34,7 @@ DAY = MICROS_PER_DAY
 @cache
 def _empty_ledger() -> Path:
     path = Path(mkdtemp()) / "ledger.db"
-    book = Book(path)
+    book = SqliteBook(path)
     book.create()
     book.close()
     return path
@@ -51,8 +53,8 @@ class Given:
 
     def __post_init__(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "metering.toml").write_text(self.config)
-        if not (self.path / "ledger.db").exists():
+        (self.path / "metering.toml").write_text(with_ledger(self.path, self.config))
+        if ledger_url(self.path) == DEFAULT_URL and not (self.path / "ledger.db").exists():
             shutil.copy(_empty_ledger(), self.path / "ledger.db")
 
     @property

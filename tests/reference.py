@@ -78,9 +78,7 @@ def lifespans(events: Iterable[Event]) -> dict[str, Lifespan]:
             ends += [e.time for e in counting if e.type == "vm.deleted" and e.subject == ready.resource_id]
         end = min(ends, default=None)
         resizes = tuple(
-            e
-            for e in mine
-            if e.type == "snapshot.resized" and ready.time <= e.time and (end is None or e.time < end)
+            e for e in mine if e.type == "snapshot.resized" and ready.time <= e.time and (end is None or e.time < end)
         )
         found[snapshot] = Lifespan(ready, end, resizes)
     return found

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ledgers import ledger_url
 
 from metering.accounts.imports import current_accounts, import_accounts, import_funds, looks_like_card
 from metering.errors import UsageError
-from metering.ledger.book import Book, rows
+from metering.ledger.book import Book, open_book, rows
 
+pytestmark = pytest.mark.each_engine
 HEAD = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method\n"
 FUNDS = "account_id,kind,amount,currency,reference,expires\n"
 
@@ -17,7 +19,7 @@ FUNDS = "account_id,kind,amount,currency,reference,expires\n"
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
     """A ledger with the accounts a-1 (USD) and a-2 (JPY)."""
-    made = Book(tmp_path / "ledger.db")
+    made = open_book(ledger_url(tmp_path), tmp_path)
     take(made, tmp_path, "a-1,Ann,,US,USD,20,cus_1,pm_1\na-2,Bo,,JP,JPY,10,,\n")
     return made
 

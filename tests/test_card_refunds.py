@@ -13,7 +13,7 @@ from metering.errors import NeedsPerson
 from metering.home import Home as Door
 from metering.home import Run
 from metering.payments.collect import Outcome
-from metering.payments.gateway import NoAnswer
+from metering.payments.gateway import CardRefund, NoAnswer
 from metering.payments.record import Event
 from metering.payments.sandbox import Sandbox
 
@@ -99,3 +99,29 @@ def test_what_the_cards_did_is_told_although_a_refund_hangs(paid: Home, monkeypa
         assert next(told) == "succeeded: 1 (10.00 USD)"
         with pytest.raises(NeedsPerson, match="did not say"):
             next(told)
+
+
+def test_a_refund_that_fails_at_the_gateway_leaves_the_money_where_it_was(
+    paid: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pending at first, then failed: told once, nothing is posted, and all of it can be given back otherwise."""
+    status = "pending"
+
+    def told(self: Sandbox, ref: str) -> list[CardRefund]:
+        names = [row["correction"] for row in paid.ledger("corrections") if row["kind"] == "refund"]
+        return [
+            CardRefund(ref="re_1", intent=ref, correction=name, amount_minor=400, currency="USD", status=status)  # type: ignore[arg-type]
+            for name in names
+        ]
+
+    monkeypatch.setattr(Sandbox, "refunds", told)
+    paid.run("refund", PAYMENT, "--amount", "4.00", "--to-card")
+    paid.run("collect")
+    paid.run("refund", PAYMENT, "--amount", "6.01", exit_code=2)
+    status = "failed"
+    done = paid.run("collect", exit_code=NeedsPerson.exit_code)
+    assert "failed at the gateway" in done.stderr
+    paid.run("collect")
+    assert [row["kind"] for row in paid.ledger("corrections")] == ["refund", "refund_refused"]
+    assert [row for row in paid.ledger("entries") if row["ledger_account"] == "refunds"] == []
+    paid.run("refund", PAYMENT, "--amount", "10.00")

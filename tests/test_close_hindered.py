@@ -67,9 +67,7 @@ def test_the_files_of_a_close_on_a_full_disk(home: Home, monkeypatch: pytest.Mon
     home.run("verify")
 
 
-@pytest.mark.parametrize(
-    ("command", "limits"), [("ingest", (2_000, 40_000)), ("close", (2_000, 60_000, 150_000))]
-)
+@pytest.mark.parametrize(("command", "limits"), [("ingest", (2_000, 40_000)), ("close", (2_000, 60_000, 150_000))])
 def test_a_disk_that_is_full_anywhere(home: Home, command: str, limits: tuple[int, ...]) -> None:
     """No file may grow beyond a limit: whichever write it is that fails, the run again ends as if undisturbed.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from homes import KILLED, Home
@@ -16,6 +17,7 @@ from metering.lake import Lake, connect
 
 BATCHES = 6
 POINTS = {"compact.before_swap", "compact.after_swap"}
+ARCHIVE_POINTS = {"archive.before_swap", "archive.after_swap"}
 MERGED = ["events/00000001-00000007.parquet", "quarantine/00000001-00000007.parquet"]
 
 
@@ -66,7 +68,7 @@ def parquet(home: Home) -> list[str]:
 def test_merged_files_say_what_the_small_ones_said(copied: Home) -> None:
     """Every report, every as-of question and every explanation; then the small ones go, and it stays so."""
     before, files = seen(copied), parquet(copied)
-    assert copied.run("compact", "--least", "2").stderr.startswith("9 files became 2")
+    assert copied.run("compact", "--least", "2").stderr.startswith("16 files became 3")
     assert seen(copied) == before
     copied.run("verify")
     assert parquet(copied) == sorted(
@@ -74,7 +76,7 @@ def test_merged_files_say_what_the_small_ones_said(copied: Home) -> None:
     )
     assert copied.run("compact", "--least", "2").stderr.startswith("nothing to merge")
     age(copied, hours=25)
-    assert copied.run("gc").stderr.startswith("9 files or folders removed")
+    assert copied.run("gc").stderr.startswith("16 files or folders removed")
     assert parquet(copied) == MERGED
     assert seen(copied) == before
     copied.run("verify")
@@ -180,7 +182,6 @@ def test_a_manifest_put_back_is_no_reason_to_remove_events(copied: Home) -> None
 def test_hundreds_of_small_files_merge_into_one(tmp_path: Path) -> None:
     """Row for row what the files held, by arithmetic: batch n holds one event of n bytes."""
     import msgspec
-    import pyarrow as pa
 
     from metering.lake.compaction import compact
     from metering.lake.store import MANIFEST, Batch, File, Manifest, sha256_of
@@ -220,3 +221,81 @@ def age(home: Home, hours: int) -> None:
     for path in home.path.rglob("*"):
         if path.exists():
             os.utime(path, (at(home) - hours * 3600,) * 2)
+
+
+# Raw lines
+
+
+def raw(home: Home, *folders: Path) -> bytes:
+    """Every raw line, as `zstdcat` shows them in the order of names."""
+    files = [*(home.path / "lake" / "raw").iterdir(), *(path for folder in folders for path in folder.iterdir())]
+    return b"".join(
+        pa.input_stream(str(path), compression="zstd").read() for path in sorted(files, key=lambda p: p.name)
+    )
+
+
+def test_raw_lines_are_joined_as_they_are(copied: Home) -> None:
+    """One file in place of seven, the same bytes; the next joins it with what came later."""
+    before = raw(copied)
+    copied.run("compact", "--least", "2")
+    age(copied, hours=25)
+    copied.run("gc")
+    folder = copied.path / "lake" / "raw"
+    assert [path.name for path in folder.iterdir()] == ["00000001-00000007.jsonl.zst"]
+    assert raw(copied) == before
+    copied.events("2026-06-30 ready new acc=acc-1 gb=7", "new.jsonl")
+    copied.run("ingest")
+    copied.run("compact", "--least", "2")
+    age(copied, hours=25)
+    copied.run("gc")
+    (file,) = folder.iterdir()
+    assert file.name == "00000001-00000008.jsonl.zst" and raw(copied).startswith(before)
+    lake = Lake(copied.path / "lake")
+    lines = [lake.raw_lines(batch) for batch in lake.manifest().batches]
+    assert [sum(part.num_rows for part in parts) for parts in lines] == [1, 1, 1, 1, 1, 1, 2, 1]
+    copied.run("verify")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "does not hold the lines of batch 8" in copied.run("verify", exit_code=3).stdout
+
+
+def test_archived_lines_leave_their_proofs(copied: Home, tmp_path: Path) -> None:
+    """Batches 1 to 6 came in June, 7 on 1 July: those of June go. What comes back must be the same."""
+    before, asked, folder = raw(copied), copied.run("explain", "INV-2026-05-000001").stdout, tmp_path / "kept"
+    assert "go together" in copied.run("compact", "--archive-before", "2026-07", exit_code=2).stderr
+    late = ("compact", "--least", "9", "--archive-before", "2026-08", "--to", str(folder))
+    assert "a month before it is not closed" in copied.run(*late, exit_code=2).stderr
+    done = copied.run("compact", "--least", "9", "--archive-before", "2026-07", "--to", str(folder))
+    assert "6 files of raw lines" in done.stderr and "to batch 6) are archived" in done.stderr
+    assert len([*folder.iterdir()]) == 6 and raw(copied, folder) == before
+    copied.run("verify")
+    assert copied.run("explain", "INV-2026-05-000001").stdout == asked
+    back = copied.path / "lake" / "raw" / "00000002.jsonl.zst"
+    shutil.copyfile(folder / back.name, back)
+    copied.run("verify")
+    age(copied, hours=25)
+    copied.run("gc")
+    assert back.exists()
+    shutil.copyfile(folder / "00000003.jsonl.zst", back)
+    assert "00000002.jsonl.zst was changed" in copied.run("verify", exit_code=3).stdout
+
+
+@pytest.mark.parametrize("point", sorted(ARCHIVE_POINTS))
+def test_killed_while_it_archives(copied: Home, tmp_path: Path, point: str) -> None:
+    before, folder = raw(copied), tmp_path / "kept"
+    words = ("compact", "--least", "9", "--archive-before", "2026-07", "--to", str(folder))
+    assert copied.run_apart(*words, failpoint=point).exit_code == KILLED
+    copied.run("verify")
+    copied.run(*words)
+    copied.run("verify")
+    assert len([*(copied.path / "lake" / "raw").iterdir()]) == 1 and raw(copied, folder) == before
+
+
+def test_nothing_in_the_folder_is_overwritten(copied: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "00000003.jsonl.zst").write_bytes(b"x")
+    before = raw(copied)
+    words = ("compact", "--least", "9", "--archive-before", "2026-07", "--to", str(folder))
+    assert "is another file than" in copied.run(*words, exit_code=1).stderr
+    assert raw(copied) == before
+    copied.run("verify")

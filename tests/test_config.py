@@ -32,6 +32,8 @@ WRONG = [
     ("[lake]\nurl = ['a']", "lake.url", 4),
     ("[ledger]\nurl = 'mysql://x'", "ledger.url", 4),
     ("[ledger]\nurl = 'ledger.db'", "ledger.url", 4),
+    ("[ledger]\nurl = 'postgresql+psycopg://me:secret@host/db'", "ledger.url", 4),
+    ("[ledger]\nurl = 'postgresql+psycopg://me@host/db?sslmode=require&password=secret'", "ledger.url", 4),
     ("[engine]\nname = 'polars'", "engine.name", 4),
     ("[engine]\nmemory_limit = 'much'", "engine.memory_limit", 4),
     ("[engine]\nmemory_limit = 4", "engine.memory_limit", 4),

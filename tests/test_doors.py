@@ -21,7 +21,7 @@ from metering.events import sources
 from metering.events.ingest import ingest
 from metering.events.sources import Source
 from metering.lake import Lake
-from metering.ledger.book import Book
+from metering.ledger.sqlite import SqliteBook
 from metering.reconcile.inventory import read_inventory
 from metering.shipped import shipped
 
@@ -100,12 +100,12 @@ def path_of(folder: Path, content: bytes) -> Path:
 
 
 def _accounts(path: Path) -> None:
-    with Book(path.with_name("no.db")).rehearse() as con:
+    with SqliteBook(path.with_name("no.db")).rehearse() as con:
         import_accounts(con, str(path), NOW, 1)
 
 
 def _funds(path: Path) -> None:
-    with Book(path.with_name("no.db")).rehearse() as con:
+    with SqliteBook(path.with_name("no.db")).rehearse() as con:
         import_accounts(con, _given(path), NOW, 1)
         import_funds(con, str(path), NOW, 1)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from homes import KILLED, Home
+from test_compaction import ARCHIVE_POINTS as ARCHIVING
 from test_compaction import POINTS as MERGING
 from test_notices import POINTS as TELLING
 from test_restore import POINTS as RESTORING
@@ -22,10 +23,18 @@ from test_upgrade import POINTS as UPGRADING
 
 from metering.failpoints import FAILPOINTS, failpoint
 
+
+@pytest.fixture(autouse=True)
+def worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a lake is, it has a state."""
+    monkeypatch.setenv("METERING_STATE_FROM", "0")
+
+
 PAYING = (
     *("payment.before_confirm", "payment.after_confirm", "payment.before_record", "payment.after_record"),
     *("sandbox.before_capture", "sandbox.after_capture"),
 )
+KEEPING = ("state.during_files", "state.during_files:6", "state.before_swap", "state.after_swap")
 TAKING = ("lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move")
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "ingest": (*TAKING, "identities.after_run"),
@@ -34,10 +43,16 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         *("close.before_commit", "close.after_commit", "close.during_files", "close.during_files:2"),
         *("ledger.before_archive", "ledger.before_archive:2"),
         *("close.after_files", "payment.before_create", "payment.after_create", "payment.after_create:3"),
+        "state.during_files",
+        "state.before_swap",
         *PAYING,
         *("payment.after_record:2", "sandbox.after_capture:2"),
     ),
-    "nightly": ("lake.after_commit", "inbox.before_move", "payment.before_cancel", "payment.after_cancel", *PAYING),
+    "nightly": (
+        *KEEPING,
+        *("lake.after_commit", "inbox.before_move", "payment.before_cancel", "payment.after_cancel"),
+        *PAYING,
+    ),
 }
 """Each command with the failpoints at which it is killed; `:2` is the second passing."""
 
@@ -146,7 +161,7 @@ def test_the_undisturbed_runs_are_what_they_should_be() -> None:
 
 def test_every_failpoint_is_reached_by_a_test() -> None:
     reached = {point.split(":")[0] for points in SCENARIOS.values() for point in points}
-    assert reached | RESTORING | MERGING | TELLING | UPGRADING == set(FAILPOINTS)
+    assert reached | RESTORING | MERGING | ARCHIVING | TELLING | UPGRADING == set(FAILPOINTS)
 
 
 def test_a_failpoint_that_is_not_in_the_register_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

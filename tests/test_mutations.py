@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,10 @@ def copied(everything: Home, tmp_path: Path) -> Engine:
     return Engine(path, Clock(parse_instant(everything.now)))
 
 
-def found(engine: Engine) -> str | None:
-    """The first thing that verify finds, if it finds anything."""
-    return next((f"{name}: {problems[0]}" for name, problems in verify(engine) if problems), None)
+def found(engine: Engine, likely: Collection[str] = ()) -> str | None:
+    """The check of verify's that finds something, if one does; likely ones are asked before all."""
+    asked = (verify(engine, likely) if likely else (), verify(engine))
+    return next((name for checks in asked for name, problems in checks if problems), None)
 
 
 def test_nothing_is_found_where_nothing_was_changed(copied: Engine) -> None:
@@ -121,6 +123,8 @@ def test_every_column_of_the_ledger_is_proven(copied: Engine, name: str) -> None
     path = copied.book.path
     whole = path.read_bytes()
     unseen = []
+    # What found one change of a column is likely to find the next, and much quicker than all checks.
+    by: dict[str, set[str]] = defaultdict(set)
     for change in changes(path, name):
         with closing(sqlite3.connect(path)) as con:
             try:
@@ -128,8 +132,12 @@ def test_every_column_of_the_ledger_is_proven(copied: Engine, name: str) -> None
             except sqlite3.IntegrityError:
                 continue  # the database itself refuses it
             con.commit()
-        if not change.is_excused and found(copied) is None:
-            unseen.append((change.sentence, change.row))
+        if not change.is_excused:
+            seen = found(copied, by[change.column])
+            if seen is None:
+                unseen.append((change.sentence, change.row))
+            else:
+                by[change.column].add(seen)
         path.write_bytes(whole)
     assert unseen == []
 

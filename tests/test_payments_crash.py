@@ -108,6 +108,7 @@ def test_killed_while_balance_takes_over(given: Given, point: str, late: bool) -
     assert_books_equal_captures(given)
 
 
+@pytest.mark.each_engine
 def test_two_collects_at_once(given: Given) -> None:
     """Two processes of several threads each never touch one invoice."""
     for number in range(1, 41):
@@ -121,6 +122,7 @@ def test_two_collects_at_once(given: Given) -> None:
     assert_books_equal_captures(given)
 
 
+@pytest.mark.each_engine
 def test_killed_again_and_again_among_many(given: Given) -> None:
     """Whatever point the kill meets in the middle of many charges, each card is charged once."""
     for number in range(1, 25):
@@ -281,6 +283,7 @@ def test_a_gateway_that_is_down_is_left_alone(given: Given) -> None:
     assert_books_equal_captures(given)
 
 
+@pytest.mark.each_engine
 def test_a_claimed_invoice_is_left_to_the_other_run(given: Given) -> None:
     given.account()
     given.invoice()

@@ -16,12 +16,14 @@ from stripe_fake import step_of
 from stripe_network import FAULTS, WRITES_ONLY, Network
 
 from metering.errors import UsageError
+from metering.home import Run
 from metering.payments import stripe as adapter
+from metering.payments.collect import collect
 from metering.payments.gateway import Intent, NoAnswer, Order, Refused, limits_of, open_gateway
 from metering.payments.stripe import Stripe, StripeLimits
 from metering.values import currencies, parse_money
 
-SECRET = "sk_test_secret"
+SECRET = "sk_test_secret"  # pragma: allowlist secret; made up
 ORDER = Order("INV-1/1", "INV-1", "cus_1", "USD", 1000)
 OF_GET = sorted(set(FAULTS) - WRITES_ONLY - {"hang", "wrong_amount"})
 """Faults that leave a reading caller without an answer."""
@@ -547,3 +549,69 @@ def test_steps_are_told_apart() -> None:
         step_of("GET", "/v1/payment_intents/pi_1"),
         step_of("GET", "/v1/payment_intents"),
     ] == ["create", "confirm", "cancel", "read", "find"]
+
+
+@pytest.mark.parametrize("step", ["create", "confirm"])
+def test_a_failure_that_the_gateway_repeats_for_ever_is_got_round(
+    given: Given, api: Api, network: Network, step: str
+) -> None:
+    """A 500 kept under a key: one quiet run ends it with one capture, and the next one makes no POST."""
+    given.account()
+    given.invoice(1000)
+    network.plan = always("500_cached", step)
+    _collect_as(given, 1)
+    assert given.statuses() == ["unknown:http_500"]
+    network.plan = lambda *_: None
+    _collect_as(given, 2)
+    assert [capture.amount for capture in api.captures] == [1000]
+    assert given.statuses()[-1] == "succeeded"
+    before = len(network.log)
+    _collect_as(given, 3)
+    assert {its for its, *_ in network.log[before:]} <= {"read", "find"}
+    assert all(len(bodies) == 1 for bodies in api.bodies.values())
+
+
+def _collect_as(given: Given, number: int) -> None:
+    given.run(lambda home, _: collect(home, Run(number, given.now)))
+
+
+def test_a_late_confirm_wins_over_going_round_it(given: Given, api: Api, network: Network) -> None:
+    """The first confirm is still under way when the intent is given up: it arrives first, and nothing is made anew."""
+    given.account()
+    given.invoice(1000)
+    network.plan = always("late", "confirm")
+    given.collect()
+    network.plan = lambda its, subject, count: {"confirm": "500_cached"}.get(its)
+    network.on_request = lambda count: network.deliver_late(1) and None if network.log[-1][0] == "cancel" else None
+    given.collect()
+    network.plan = lambda *_: None
+    given.collect()
+    assert [capture.amount for capture in api.captures] == [1000]
+    assert (given.statuses()[-1], len(api.intents)) == ("succeeded", 1)
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{"])
+def test_an_answer_that_drips_ends_in_a_bounded_time(monkeypatch: pytest.MonkeyPatch, start: bytes) -> None:
+    """Every read of it succeeds in time; the whole does not. The connection after it is limited too."""
+    monkeypatch.setattr(adapter, "LONGEST_SECONDS", 0.2)
+    ended = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _peer = listener.accept()
+            connection.recv(65536)
+            connection.sendall(start)
+            try:
+                while not ended.wait(0.02):
+                    connection.sendall(b" ")
+            except OSError:
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        dripping = Stripe(f"http://127.0.0.1:{listener.getsockname()[1]}", real_clock=False)
+        for _ in range(2):
+            with pytest.raises(NoAnswer):
+                dripping.read("pi_1")
+        ended.set()
+        dripping.close()

@@ -12,6 +12,7 @@ from metering.charges.prices import MonthPrices, PriceList, PriceRow, read_price
 from metering.charges.stored import store_list, stored_lists
 from metering.errors import UsageError
 from metering.ledger.book import Book
+from metering.ledger.sqlite import SqliteBook
 from metering.values import parse_instant
 
 HEAD = "sku,region,currency,price_per_gb_hour,effective_from,account_id\n"
@@ -109,7 +110,7 @@ def price_of(prices: MonthPrices, region: str) -> str | None:
 def test_a_reprice_comes_before_what_it_replaces(tmp_path: Path) -> None:
     """The latest reprice counts first; what it does not price, the older lists go on to price."""
     prices = keep(
-        Book(tmp_path / "ledger.db"),
+        SqliteBook(tmp_path / "ledger.db"),
         ("close", PriceList([row("1", region="us"), row("2", region="eu")])),
         ("reprice", PriceList([row("5", region="us")])),
         ("reprice", PriceList([row("6", region="us")])),
@@ -120,7 +121,7 @@ def test_a_reprice_comes_before_what_it_replaces(tmp_path: Path) -> None:
 def test_a_gap_list_prices_only_gaps(tmp_path: Path) -> None:
     """What the close's own list prices, no later list changes."""
     prices = keep(
-        Book(tmp_path / "ledger.db"),
+        SqliteBook(tmp_path / "ledger.db"),
         ("close", PriceList([row("1", region="us")])),
         ("gap", PriceList([row("8", region="eu"), row("9", region="us")])),
         ("gap", PriceList([row("7", region="eu")])),
@@ -130,6 +131,6 @@ def test_a_gap_list_prices_only_gaps(tmp_path: Path) -> None:
 
 def test_a_row_that_is_gone_changes_nothing(tmp_path: Path) -> None:
     """A closed month keeps its stored price where the current list has none."""
-    stored = keep(Book(tmp_path / "ledger.db"), ("close", PriceList([row("1", region="us")])))
+    stored = keep(SqliteBook(tmp_path / "ledger.db"), ("close", PriceList([row("1", region="us")])))
     with_current = MonthPrices([*stored.lists, PriceList([])], UTC)
     assert price_of(with_current, "us") == "1"

@@ -22,7 +22,7 @@ from payments_given import INVOICE, Given
 
 from metering.home import Home as Engine
 from metering.home import Run
-from metering.ledger.book import Book
+from metering.ledger.sqlite import SqliteBook
 from metering.payments.adopt import check_gateway
 from metering.payments.collect import Outcome, charge_invoices
 from metering.payments.gateway import Intent, NoAnswer, Order
@@ -390,7 +390,7 @@ def test_a_backup_restores_to_the_same(tmp_path: Path, name: str) -> None:
 
 def test_a_backup_is_consistent_while_another_run_writes(tmp_path: Path) -> None:
     home = given(tmp_path / "home")
-    with Book(home.path / "ledger.db").write() as con:
+    with SqliteBook(home.path / "ledger.db").write() as con:
         con.exec_driver_sql("UPDATE invoice_status SET amount_due_minor = 1")
         home.run("backup", str(tmp_path / "copy"))
     with sqlite3.connect(tmp_path / "copy" / "ledger.db") as copy:

@@ -104,3 +104,13 @@ def test_other_versions_are_refused(home: Home, version: int) -> None:
         said = home.run(command, exit_code=2).stderr
         assert (f"version {version}" in said and "version of metering" in said) or "metering upgrade" in said
     assert home.fingerprint() == before
+
+
+def test_a_full_disk_is_said_to_be_one(tmp_path: Path) -> None:
+    """No file takes more than 2,000 bytes: nobody is told to move the ledger away, and the next upgrade does it all."""
+    home = old(tmp_path)
+    for command in ("upgrade", "restore"):
+        done = home.run_apart(command, limit_bytes=2_000)
+        assert done.exit_code == 1 and "damaged" not in done.stderr and "Make room" in done.stderr, done.stderr
+        home.run("upgrade")
+    home.run("verify")

@@ -153,9 +153,7 @@ def test_usage_by_snapshot_shows_name_last_size_ready_and_end() -> None:
         """
     )
     con = opened(events, instant("2026-06-20"), periods=months("2026-05", "2026-06"))
-    found = rows(
-        meter.usage_by_snapshot(con), "month", "snapshot_id", "name", "size_bytes", "ready_at", "ended_at"
-    )
+    found = rows(meter.usage_by_snapshot(con), "month", "snapshot_id", "name", "size_bytes", "ready_at", "ended_at")
     s1, s2 = instant("2026-05-01"), instant("2026-05-30")
     assert found == [
         ("2026-05", "s1", "given", 2, s1, None),

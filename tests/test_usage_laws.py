@@ -104,10 +104,15 @@ def test_figures_leave_as_integers_and_decimals() -> None:
     for name in relations():
         table = relation(con, name)
         for field in table.schema:
-            assert pa.types.is_string(field.type) or field.type == pa.int64() or field.type in (
-                pa.int32(),
-                pa.decimal128(38, 0),
-                pa.decimal128(37, 0),
+            assert (
+                pa.types.is_string(field.type)
+                or field.type == pa.int64()
+                or field.type
+                in (
+                    pa.int32(),
+                    pa.decimal128(38, 0),
+                    pa.decimal128(37, 0),
+                )
             ), (name, field)
 
 
@@ -144,6 +149,4 @@ def test_relations_are_as_the_dictionary_says(name: str) -> None:
     meter.anomalies(con)
     found = relation(con, name).schema
     expected = arrow_schema(name)
-    assert list(zip(found.names, found.types, strict=True)) == list(
-        zip(expected.names, expected.types, strict=True)
-    )
+    assert list(zip(found.names, found.types, strict=True)) == list(zip(expected.names, expected.types, strict=True))

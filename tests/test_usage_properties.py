@@ -22,12 +22,7 @@ ZONES = ("UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Kolkata")
 FIRST, LAST = Month(2017, 9), Month(2018, 3)
 MAX_SIZE = 2**63 - 1
 EDGES = sorted(
-    {
-        bound
-        for zone in ZONES
-        for month in meter.months_between(FIRST, LAST)
-        for bound in month.bounds(ZoneInfo(zone))
-    }
+    {bound for zone in ZONES for month in meter.months_between(FIRST, LAST) for bound in month.bounds(ZoneInfo(zone))}
     # The clocks of Berlin and of São Paulo change.
     | {instant("2017-10-29T01:00"), instant("2017-10-15T03:00"), instant("2018-02-18T02:00")}
 )
@@ -153,13 +148,10 @@ def test_lifespans_and_stretches_are_what_the_reference_says(world: tuple) -> No
         *("ready_at", "ended_at", "size_bytes"),
     )
     expected = [
-        (name, *_told(span.ready), span.ready.time, span.end, span.ready.size_bytes)
-        for name, span in spans.items()
+        (name, *_told(span.ready), span.ready.time, span.end, span.ready.size_bytes) for name, span in spans.items()
     ]
     assert Counter(found) == Counter(expected)
-    stretches = rows(
-        relation(con, "stretches"), "snapshot_id", "stretch_start", "stretch_end", "size_bytes"
-    )
+    stretches = rows(relation(con, "stretches"), "snapshot_id", "stretch_start", "stretch_end", "size_bytes")
     assert Counter(stretches) == Counter(
         (name, *stretch) for name, span in spans.items() for stretch in reference.stretches(span)
     )
@@ -169,9 +161,7 @@ def test_lifespans_and_stretches_are_what_the_reference_says(world: tuple) -> No
         for name, span in spans.items()
         if span.ready.time <= now and (span.end is None or now < span.end)
     }
-    readable = rows(
-        meter.usage_by_snapshot(con), "period_start", "snapshot_id", "size_bytes", "ready_at", "ended_at"
-    )
+    readable = rows(meter.usage_by_snapshot(con), "period_start", "snapshot_id", "size_bytes", "ready_at", "ended_at")
     assert Counter(readable) == Counter(
         (start, name, span.size_at(part[1] - 1), span.ready.time, _past(span.end, now))
         for name, span in spans.items()

@@ -52,7 +52,7 @@ def _parse(line: str, number: int) -> Event:
 
 def events_table(events: Iterable[Event]) -> pa.Table:
     """The relation `events` of these events, in this order."""
-    rows = [{**asdict(event), "ingested_at": event.time, "raw": "{}"} for event in events]
+    rows = [{**asdict(event), "ingested_at": event.time, "seq": seq} for seq, event in enumerate(events, 1)]
     keys = zip(*(keys.to_pylist() for keys in subject_keys(row["subject"] for row in rows)), strict=True)
     rows = [{**row, "subject_high": high, "subject_low": low} for row, (high, low) in zip(rows, keys, strict=True)]
     return pa.Table.from_pylist(rows, arrow_schema("events"))

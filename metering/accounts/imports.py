@@ -38,7 +38,8 @@ def current_accounts(con: sa.Connection) -> dict[str, dict[str, Any]]:
         .join(newest, sa.and_(table.c.account_id == newest.c.account_id, table.c.version == newest.c.version))
         .order_by(table.c.account_id)
     )
-    return {row["account_id"]: dict(row) for row in con.execute(query).mappings()}
+    names = schema("account_versions").names
+    return {row.account_id: dict(zip(names, row, strict=True)) for row in con.execute(query).all()}
 
 
 def import_accounts(con: sa.Connection, path: str, now: int, run: int) -> tuple[int, int]:

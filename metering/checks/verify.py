@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from metering.close.inputs import stored_inputs
 from metering.errors import MeteringError, NeedsPerson
 from metering.events.identities import Identities
 from metering.home import Home
-from metering.lake import Batch, Lake, connect, define
+from metering.lake import connect, define, give_files, raw
 from metering.lake.compaction import unlike
-from metering.lake.store import FIRST, MERGING, File, sha256_of
+from metering.lake.store import sha256_of
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
@@ -31,32 +31,50 @@ from metering.ledger.tables import counter, metadata
 from metering.payments.gateway import CardRefund
 from metering.schema import arrow_schema
 from metering.sql import sql
+from metering.state.check import differences
 from metering.values import InvalidValue, parse_money
 
 _NOT_CHECKS = {"booked", "pending"}
 _BATCH = ("batch", "ingested_at")
 
 
-def verify(home: Home) -> Iterator[tuple[str, list[str]]]:
-    """Each check's name with what breaks it; a damaged or missing file is a finding, not a failure."""
+def verify(home: Home, only: Collection[str] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Each check's name with what breaks it, of all checks or of some.
+
+    A damaged or missing file is a finding, not a failure.
+    """
     con = connect(home.config.engine.memory_limit)
-    for name, prepare in (
-        ("ledger_there", _ledger_there),
-        ("ledger_copy", _ledger_copy),
-        ("event_files", _event_files),
-        ("identities", _identities),
-        ("close_files", _close_files),
-        ("seals", _seals),
-        ("seals_told", _seals_told),
-        ("stored_inputs", _stored_inputs),
-    ):
-        yield name, _guarded(lambda prepare=prepare: prepare(home))  # type: ignore[misc]
+    for name, prepare in _files_and_books():
+        if only is None or name in only:
+            yield name, _guarded(lambda prepare=prepare: prepare(home))  # type: ignore[misc]
+    wanted = [name for name in sorted(_checks()) if only is None or name in only]
+    if not wanted:
+        return
     broken = _guarded(lambda: _attach(con, home))
     yield "readable", broken
     if broken:
         return
-    for name in sorted(_checks()):
+    for name in wanted:
         yield name, _guarded(lambda name=name: _ask(con, name))  # type: ignore[misc]
+
+
+def _files_and_books() -> tuple[tuple[str, Callable[[Home], list[str]]], ...]:
+    return (
+        ("ledger_there", _ledger_there),
+        ("ledger_copy", _ledger_copy),
+        ("event_files", _event_files),
+        ("identities", _identities),
+        ("lifespans", _lifespans),
+        ("close_files", _close_files),
+        ("seals", _seals),
+        ("seals_told", _seals_told),
+        ("stored_inputs", _stored_inputs),
+    )
+
+
+def count_checks() -> int:
+    """How many checks there are."""
+    return len(_files_and_books()) + 1 + len(_checks())
 
 
 def _checks() -> list[str]:
@@ -88,9 +106,9 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
     wanted = [home.lake.root / path_of(str(month), "allocations") for month in months]
     paths = [path for path in wanted if path.exists()]
     if paths:
-        con.read_parquet([str(path) for path in paths]).create_view("allocations", replace=True)
+        give_files(con, "allocations", paths)
     else:
-        con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+        con.register("allocations", arrow_schema("allocations").empty_table())
     batches = [{"batch": batch.batch, "ingested_at": batch.ingested_at} for batch in home.lake.manifest().batches]
     con.register("batches", pa.Table.from_pylist(batches, pa.schema([(name, pa.int64()) for name in _BATCH])))
     con.register("captures", _captures(home.path / "sandbox" / "captures.jsonl"))
@@ -114,7 +132,7 @@ def _ledger_there(home: Home) -> list[str]:
     traces = [home.lake.root / "closes", home.path / "sandbox" / "captures.jsonl"]
     if home.book.exists or not any(path.exists() for path in traces):
         return []
-    return [f"{home.book.path.name} is missing, although months were closed; restore it from a backup"]
+    return [f"{home.book.name} is missing, although months were closed; restore it from a backup"]
 
 
 def _ledger_copy(home: Home) -> list[str]:
@@ -144,34 +162,31 @@ def _event_files(home: Home) -> list[str]:
     """Every file that the manifest names is there, unchanged, and has its rows."""
     found = []
     manifest = home.lake.manifest()
-    if manifest.version != (MERGING if manifest.merged else FIRST):
+    if manifest.version != manifest.needed_version:
         found.append(f"the manifest has version {manifest.version}")
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")
-        if (batch.events.rows if batch.events else 0) != (batch.raw.rows if batch.raw else 0):
-            found.append(f"batch {batch.batch} has not one raw line for each event")
-    raw = {batch.raw: batch for batch in manifest.batches if batch.raw}
-    for file in manifest.files:
+    for file in manifest.tables:
         path = home.lake.root / file.path
         if not path.exists():
             found.append(f"{file.path} is missing")
         elif sha256_of(path) != file.sha256:
             found.append(f"{file.path} was changed")
-        elif (rows := _rows(home.lake, raw.get(file), file)) != file.rows:
+        elif (rows := pq.read_metadata(path).num_rows) != file.rows:
             found.append(f"{file.path} has {rows} rows instead of {file.rows}")
+    found += raw.problems(home.lake, manifest)
     return found or [problem for part in manifest.merged for problem in unlike(home.lake, manifest, part)]
-
-
-def _rows(lake: Lake, batch: Batch | None, file: File) -> int:
-    if batch is not None:
-        return sum(lines.num_rows for lines in lake.raw_lines(batch))
-    return int(pq.read_metadata(lake.root / file.path).num_rows)
 
 
 def _identities(home: Home) -> list[str]:
     """What the index of identities covers is what the events say."""
     return list(Identities(home.lake).problems())
+
+
+def _lifespans(home: Home) -> list[str]:
+    """The maintained lifespans, where there are any, are those of all events."""
+    return differences(home.lake, home.config.engine.memory_limit)
 
 
 def _close_files(home: Home) -> list[str]:

@@ -144,7 +144,9 @@ def nightly(context: Context) -> int:
 @command(app, "verify")
 def verify(context: Context) -> int:
     """Check every invariant of events, usage, invoices, books and payments. Exit 3 if one does not hold."""
+    from metering.checks.verify import count_checks
     from metering.checks.verify import verify as run_verify
+    from metering.cli.progress import steps
 
     try:
         home = context.open()
@@ -154,11 +156,13 @@ def verify(context: Context) -> int:
         # A ledger that cannot be read is a finding, which verify itself makes.
         home = context.open(checked=False)
     problems = 0
-    for name, found in run_verify(home):
-        problems += len(found)
-        context.say(f"{'ok  ' if not found else 'FAIL'} {name}")
-        for detail in found[:20]:
-            click.echo(f"{name}: {detail}")
+    with steps(context, "checks") as show:
+        for number, (name, found) in enumerate(run_verify(home), 1):
+            show(number, count_checks(), name)
+            problems += len(found)
+            context.say(f"{'ok  ' if not found else 'FAIL'} {name}")
+            for detail in found[:20]:
+                click.echo(f"{name}: {detail}")
     return NEEDS_PERSON if problems else DONE
 
 

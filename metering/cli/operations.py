@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from metering.cli.app import Context, app, command, output_format
-from metering.cli.commands import FORMATS
-from metering.errors import DONE, NEEDS_PERSON
+from metering.cli.commands import FORMATS, month_of
+from metering.errors import DONE, NEEDS_PERSON, UsageError
 
 
 def _path(context: Context) -> Path:
@@ -42,16 +42,45 @@ def doctor(context: Context, format: str | None, output: str | None) -> int:
 
 @command(app, "compact")
 @click.option("--least", type=click.IntRange(2), default=16, show_default=True, help="Neighbouring small files.")
-def compact(context: Context, least: int) -> int:
-    """Merge many small event files into few large ones; nothing that anybody sees changes."""
-    from metering.lake.compaction import compact as run_compact
+@click.option("--archive-before", "month", metavar="MONTH", help="Move out raw lines that came before this month.")
+@click.option("--to", "folder", metavar="DIR", help="Where they go.")
+def compact(context: Context, least: int, month: str | None, folder: str | None) -> int:
+    """Merge many small files into few large ones; nothing that anybody sees changes.
 
+    With --archive-before and --to, raw lines that came in before a month move to a folder. All months before it must be
+    closed. Events stay, and the hashes of what was moved: a file that is put back is proved by `verify`.
+    """
+    from metering.cli.progress import steps
+    from metering.close.closed import closed_months
+    from metering.lake.compaction import compact as run_compact
+    from metering.lake.raw import archive
+
+    if (month is None) != (folder is None):
+        raise UsageError("--archive-before and --to go together.")
     home = context.open()
+    before = month_of(month) if month else None
+    if before:
+        with home.book.read() as con:
+            closed = closed_months(con)
+        if not closed or closed[-1].plus(1) < before:
+            raise UsageError(
+                f"{before}: a month before it is not closed.",
+                unchanged="Nothing was moved.",
+                remedy="Close it first, or name an earlier month.",
+            )
     with home.lock(), home.run("compact") as run:
-        done = run_compact(home.lake, least=least, memory_limit=home.config.engine.memory_limit)
+        with steps(context, "files") as show:
+            done = run_compact(home.lake, least=least, memory_limit=home.config.engine.memory_limit, show=show)
         sentence = "nothing to merge" if done.before == done.after else f"{done.before} files became {done.after}"
         run.say(sentence)
         context.say(sentence + ("" if done.before == done.after else "; `metering gc` removes the old ones later"))
+        if before and folder:
+            moved = archive(home.lake, before.bounds(home.config.billing.zone)[0], Path(folder).absolute())
+            sentence = (
+                f"{moved.files} files of raw lines ({moved.bytes:,} bytes, to batch {moved.through}) are archived"
+            )
+            run.say(f"{sentence} in {folder}")
+            context.say(f"{sentence} in {folder}")
     return DONE
 
 

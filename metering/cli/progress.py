@@ -1,4 +1,4 @@
-"""How far a long reading is, on a terminal."""
+"""How far long work is, on a terminal."""
 
 from __future__ import annotations
 
@@ -12,6 +12,32 @@ from metering.values import MICROS_PER_SECOND
 
 QUIET_MICROS = MICROS_PER_SECOND
 """What takes no longer shows nothing."""
+
+
+@contextmanager
+def steps(context: Context, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Told the steps done, the steps in all and what is at work, shows them with rate and remaining time."""
+    if context.quiet or context.json_logs or not sys.stderr.isatty():
+        yield lambda done, total, name: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    told = TextColumn("{task.fields[rate]} " + unit + "/s"), TimeRemainingColumn(), TextColumn("{task.fields[step]}")
+    bar = Progress(BarColumn(), MofNCompleteColumn(), *told, console=Console(stderr=True), transient=True)
+    task = bar.add_task(unit, total=None, rate="…", step="")
+    passed = stopwatch()
+
+    def show(done: int, total: int, name: str) -> None:
+        micros = passed()
+        if micros > QUIET_MICROS:
+            bar.start()
+            bar.update(task, completed=done, total=total, rate=f"{done * MICROS_PER_SECOND / micros:,.1f}", step=name)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
 
 
 @contextmanager

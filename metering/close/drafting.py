@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from itertools import pairwise
 
 import duckdb
@@ -20,8 +21,13 @@ from metering.home import Home
 from metering.invoices.lines import USAGE, Issued, Line, add_tax, make_lines
 from metering.lake import connect
 from metering.ledger.tables import metadata
+from metering.state import open_usage
+from metering.state.changes import Pair
 from metering.usage import meter
 from metering.values import format_price
+
+_MOST_NAMES = 1000
+"""More accounts than this are not named in a query; its answer is sifted."""
 
 
 @dataclass
@@ -34,7 +40,7 @@ class Draft:
     lines: list[Line]
     tax_minor: int
 
-    @property
+    @cached_property
     def subtotal_minor(self) -> int:
         return sum(line.amount_minor for line in self.lines)
 
@@ -51,13 +57,18 @@ class Drafts:
     rated: Rated
     invoices: list[Draft]
     hash: str
+    from_all_events: bool = True
+    """Whether all events were read and all earlier months rated."""
 
 
-def open_meter(home: Home, inputs: Inputs) -> duckdb.DuckDBPyConnection:
-    """The usage relations over the events up to the close's last batch, with time standing at the month's end."""
+def open_meter(home: Home, inputs: Inputs, *, all_events: bool = True) -> duckdb.DuckDBPyConnection:
+    """The usage relations over the events up to the close's last batch, with time standing at the month's end.
+
+    Only a close that is being made may take them from the state; what is computed again comes from the events.
+    """
     con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con, inputs.events_through)
-    meter.open_relations(con, inputs.period_end, home.config.billing.zone)
+    zone, through = home.config.billing.zone, inputs.events_through
+    open_usage(con, home.lake, inputs.period_end, zone, through, all_events=all_events, keep_lifespans=False)
     return con
 
 
@@ -76,17 +87,21 @@ def prices_in_force(home: Home, inputs: Inputs) -> dict[str, MonthPrices]:
     return in_force(inputs.stored_prices, months, inputs.prices, home.config.billing.zone)
 
 
-def draft(home: Home, con: sa.Connection, inputs: Inputs) -> Drafts:
-    """Meter, rate and bill: the lines of every account."""
-    rated = rate_all(home, inputs)
+def draft(home: Home, con: sa.Connection, inputs: Inputs, earlier: set[Pair] | None = None) -> Drafts:
+    """Meter, rate and bill: the lines of every account.
+
+    `earlier` are the earlier months and accounts in which anything can have changed since the last close; None
+    computes all of them from all events, as one that is only looked at again must be.
+    """
+    rated = rate_all(home, inputs) if earlier is None else _rate(home, inputs, earlier)
     lines = make_lines(
         str(inputs.month),
         rated.charges,
-        issued_before(con, str(inputs.month)),
+        issued_before(con, str(inputs.month), earlier),
         inputs.currency_of,
         inputs.gigabyte_bytes,
     )
-    return Drafts(inputs, rated, list(drafts_of(inputs, lines)), _hash(inputs, lines))
+    return Drafts(inputs, rated, list(drafts_of(inputs, lines)), _hash(inputs, lines), earlier is None)
 
 
 def rate_all(home: Home, inputs: Inputs) -> Rated:
@@ -98,9 +113,22 @@ def rate_all(home: Home, inputs: Inputs) -> Rated:
     return rate_usage(sums(duck), inputs.currency_of, prices)
 
 
-def sums(con: duckdb.DuckDBPyConnection) -> Iterator[UsageSum]:
-    """The usage in the periods set, as rating takes it."""
-    return usage_sums(meter.account_usage(con))
+def _rate(home: Home, inputs: Inputs, earlier: set[Pair]) -> Rated:
+    """Meter and rate the closing month, and of earlier ones only some accounts."""
+    prices = prices_in_force(home, inputs)
+    duck = open_meter(home, inputs, all_events=False)
+    found: list[UsageSum] = []
+    if earlier:
+        bounds = {month: inputs.closed[month] for month, _ in earlier}
+        meter.set_periods(duck, periods_of(bounds, prices))
+        found += sums(duck, sorted(earlier))
+    meter.set_periods(duck, periods_of({str(inputs.month): (inputs.period_start, inputs.period_end)}, prices))
+    return rate_usage([*found, *sums(duck)], inputs.currency_of, prices)
+
+
+def sums(con: duckdb.DuckDBPyConnection, pairs: Sequence[Pair] | None = None) -> Iterator[UsageSum]:
+    """The usage in the periods set, as rating takes it; of all, or of some months and accounts."""
+    return usage_sums(meter.account_usage(con, pairs))
 
 
 def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
@@ -148,19 +176,29 @@ def _hash(inputs: Inputs, lines: Mapping[str, list[Line]]) -> str:
     )
 
 
-def issued_before(con: sa.Connection, month: str) -> dict[ChargeKey, Issued]:
+def issued_before(con: sa.Connection, month: str, earlier: set[Pair] | None = None) -> dict[ChargeKey, Issued]:
     """What the lines of all closes before a month add up to by key, without those of invoices voided to be rebilled.
 
     Whether a void counts is decided by when it was made: before the close of that month or not.
+    `earlier` names the months and accounts that are looked at; None is all.
     """
+    if earlier is not None and not earlier:
+        return {}
     lines, invoices = metadata().tables["invoice_lines"], metadata().tables["invoices"]
     query = (
         sa.select(lines)
         .join(invoices, invoices.c.invoice == lines.c.invoice)
         .where(invoices.c.month < month, lines.c.invoice.not_in(rebilled(con, month)))
     )
+    if earlier is not None:
+        accounts = {account for _, account in earlier}
+        query = query.where(lines.c.month.in_({month for month, _ in earlier}))
+        if len(accounts) <= _MOST_NAMES:
+            query = query.where(lines.c.account_id.in_(accounts))
     found: dict[ChargeKey, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for row in con.execute(query).mappings():
+        if earlier is not None and (row["month"], row["account_id"]) not in earlier:
+            continue
         key = ChargeKey(
             row["month"],
             row["account_id"],

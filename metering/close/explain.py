@@ -17,6 +17,7 @@ from metering.close.settling import line_rows
 from metering.errors import UsageError
 from metering.home import Home
 from metering.ledger.book import rows
+from metering.schema import table as schema
 from metering.usage import meter
 from metering.values import (
     MICROS_PER_HOUR,
@@ -88,7 +89,7 @@ def _differences(invoice: dict[str, Any], lines: list[dict[str, Any]], again: Dr
     ):
         if invoice[name] != value:
             found.append(f"{name}: issued {invoice[name]}, computed again {value}")
-    made = line_rows(again)
+    made = [dict(zip(schema("invoice_lines").names, row, strict=True)) for row in line_rows(again)]
     for issued, computed in zip(lines, made, strict=False):
         found += [
             f"line {issued['line']}, {name}: issued {issued[name]}, computed again {computed[name]}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import duckdb
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from metering.charges.rating import Rated
@@ -19,12 +21,18 @@ from metering.errors import MeteringError
 from metering.failpoints import failpoint
 from metering.home import Home
 from metering.invoices.allocations import allocate
+from metering.invoices.lines import ADJUSTMENT
+from metering.lake import give_files
 from metering.ledger.book import rows
+from metering.ledger.tables import metadata
 from metering.schema import arrow_schema
+from metering.schema import table as schema
 from metering.usage import meter
 from metering.values import format_price
 
 NAMES = ("invoices", "invoice_lines", "allocations")
+_MANY = 10_000
+"""Rows that are turned into columns at once."""
 
 
 def path_of(month: str, name: str) -> str:
@@ -34,24 +42,37 @@ def path_of(month: str, name: str) -> str:
 
 def content_hash(table: pa.Table) -> str:
     """The SHA-256 over a table's rows, whatever the encoding of the file that holds it."""
-    digest = hashlib.sha256(msgspec.json.encode(table.column_names))
+    encode = msgspec.json.Encoder().encode
+    digest = hashlib.sha256(encode(table.column_names))
     for batch in table.to_batches(max_chunksize=10_000):
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            digest.update(msgspec.json.encode(row))
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        digest.update(b"".join(map(encode, rows)))
     return digest.hexdigest()
 
 
 def ledger_tables(con: sa.Connection, month: str) -> dict[str, pa.Table]:
     """The invoices and lines of a closed month, as the ledger has them."""
-    invoices = rows(con, "invoices", month=month)
-    lines = rows(con, "invoice_lines", invoice=[row["invoice"] for row in invoices])
-    return {"invoices": _table("invoices", invoices), "invoice_lines": _table("invoice_lines", lines)}
+    invoices, lines = metadata().tables["invoices"].c, metadata().tables["invoice_lines"].c
+    its = sa.select(invoices.invoice).where(invoices.month == month)
+    return {
+        "invoices": _read(con, "invoices", invoices.month == month),
+        "invoice_lines": _read(con, "invoice_lines", lines.invoice.in_(its)),
+    }
+
+
+def _read(con: sa.Connection, name: str, condition: sa.ColumnElement[bool]) -> pa.Table:
+    """The rows of a table that meet a condition, in the order of its key."""
+    known = schema(name)
+    columns = metadata().tables[name].c
+    query = sa.select(*(columns[column] for column in known.names)).where(condition)
+    found = con.execute(query.order_by(*(columns[column] for column in known.key))).partitions(_MANY)
+    return _table(name, chain.from_iterable(found))
 
 
 def allocations_of(home: Home, con: sa.Connection, inputs: Inputs, drafts: Drafts) -> pa.Table:
     """The allocations of a close that is being made."""
-    lines = [row for draft in drafts.invoices for row in line_rows(draft)]
-    return _allocate(home, con, inputs, lines, drafts.rated)
+    lines = _table("invoice_lines", chain.from_iterable(map(line_rows, drafts.invoices)))
+    return _allocate(home, con, inputs, lines, drafts.rated, all_events=drafts.from_all_events)
 
 
 def unpublished(home: Home, month: str) -> list[str]:
@@ -59,22 +80,28 @@ def unpublished(home: Home, month: str) -> list[str]:
     return [name for name in NAMES if not (home.lake.root / path_of(month, name)).exists()]
 
 
-def publish(home: Home, month: str, allocations: pa.Table | None = None) -> list[str]:
+def publish(home: Home, month: str, made: Mapping[str, pa.Table] | None = None) -> list[str]:
     """Write the files of a closed month that are missing; the names of those written.
 
-    `allocations` are handed in by the close that has just made them; else they are computed again.
+    `made` are the very tables that the close has just recorded; without them they are made again.
     Raises MeteringError if what is computed again differs from what the close recorded.
     """
     missing = unpublished(home, month)
     if not missing:
         return []
+    tables = _made_again(home, month, missing) if made is None else made
+    for name in missing:
+        home.lake.write_table(path_of(month, name), tables[name])
+        failpoint("close.during_files")
+    return missing
+
+
+def _made_again(home: Home, month: str, missing: list[str]) -> dict[str, pa.Table]:
     with home.book.read() as con:
         recorded = {row["name"]: row["content_hash"] for row in rows(con, "close_files", month=month)}
         made = ledger_tables(con, month)
         if "allocations" in missing:
-            if allocations is None:
-                allocations = recompute_allocations(home, con, month, made["invoice_lines"])
-            made["allocations"] = allocations
+            made["allocations"] = recompute_allocations(home, con, month, made["invoice_lines"])
     for name in missing:
         if content_hash(made[name]) != recorded[name]:
             raise MeteringError(
@@ -82,44 +109,50 @@ def publish(home: Home, month: str, allocations: pa.Table | None = None) -> list
                 unchanged="No file was written and no card was charged.",
                 remedy="Run `metering verify`: events or ledger have been changed since the close.",
             )
-        home.lake.write_table(path_of(month, name), made[name])
-        failpoint("close.during_files")
-    return missing
+    return made
 
 
 def recompute_allocations(home: Home, con: sa.Connection, month: str, lines: pa.Table) -> pa.Table:
     """The allocations of a closed month, from its stored inputs and the events that it counted."""
     inputs = stored_inputs(con, month)
-    return _allocate(home, con, inputs, lines.to_pylist(), rate_all(home, inputs))
+    return _allocate(home, con, inputs, lines, rate_all(home, inputs))
 
 
-def _allocate(home: Home, con: sa.Connection, inputs: Inputs, lines: list[dict[str, Any]], rated: Rated) -> pa.Table:
+def _allocate(
+    home: Home,
+    con: sa.Connection,
+    inputs: Inputs,
+    lines: pa.Table,
+    rated: Rated,
+    *,
+    all_events: bool = True,
+) -> pa.Table:
     month = str(inputs.month)
-    months = {row["month"] for row in lines} | {month}
+    months = {*lines.column("month").unique().to_pylist(), month}
     prices = prices_in_force(home, inputs)
     bounds = {**inputs.closed, month: (inputs.period_start, inputs.period_end)}
-    duck = open_meter(home, inputs)
+    duck = open_meter(home, inputs, all_events=all_events)
     meter.set_periods(duck, periods_of({name: bounds[name] for name in months}, prices))
-    _give(duck, "lines", _table("invoice_lines", lines))
+    _give(duck, "lines", lines)
     _give(duck, "rated", _rated(rated.prices))
     _give_issued(home, con, duck, lines, month)
     return allocate(duck)
 
 
-def _give_issued(
-    home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection, lines: list[dict[str, Any]], month: str
-) -> None:
+def _give_issued(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection, lines: pa.Table, month: str) -> None:
     """Define what was billed before for the accounts that have adjustments."""
-    accounts = {row["account_id"] for row in lines if row["kind"] == "adjustment"}
+    adjustments = lines.filter(pc.equal(lines.column("kind"), ADJUSTMENT))
+    accounts = set(adjustments.column("account_id").to_pylist())
     earlier = [row for row in rows(con, "invoices", account_id=accounts) if row["month"] < month] if accounts else []
     void = set(rebilled(con, month))
     names = [row["invoice"] for row in earlier if row["invoice"] not in void]
-    _give(duck, "issued_lines", _table("invoice_lines", rows(con, "invoice_lines", invoice=names) if names else []))
+    issued = rows(con, "invoice_lines", invoice=names) if names else []
+    _give(duck, "issued_lines", _table("invoice_lines", (tuple(row.values()) for row in issued)))
     files = [path_of(name, "allocations") for name in sorted({row["month"] for row in earlier})]
     for name in sorted({row["month"] for row in earlier}):
         publish(home, name)
     if files:
-        duck.read_parquet([str(home.lake.root / path) for path in files]).create_view("issued_shares", replace=True)
+        give_files(duck, "issued_shares", (home.lake.root / path for path in files))
     else:
         _give(duck, "issued_shares", arrow_schema("allocations").empty_table())
 
@@ -137,11 +170,16 @@ def _rated(prices: list[Any]) -> pa.Table:
     return pa.table([pa.array(v, k) for v, k in zip(columns.values(), kinds, strict=True)], names=list(columns))
 
 
-def _table(name: str, records: list[dict[str, Any]]) -> pa.Table:
-    schema = arrow_schema(name)
-    return pa.table(
-        [pa.array([record[field.name] for record in records], field.type) for field in schema], schema=schema
-    )
+def _table(name: str, records: Iterable[Sequence[Any]]) -> pa.Table:
+    """The table of rows whose values come in the order of the columns."""
+    fields = arrow_schema(name)
+    listed = iter(records)
+    batches = []
+    while part := list(islice(listed, _MANY)):
+        columns = zip(zip(*part, strict=True), fields, strict=True)
+        arrays = [pa.array(values, field.type) for values, field in columns]
+        batches.append(pa.record_batch(arrays, schema=fields))
+    return pa.Table.from_batches(batches, fields).combine_chunks()
 
 
 def _give(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

@@ -15,6 +15,7 @@ from metering.charges.prices import PriceList, read_prices
 from metering.charges.stored import list_of_close, stored_lists
 from metering.home import Home
 from metering.ledger.book import rows
+from metering.ledger.tables import metadata
 from metering.values import Month
 
 RULES_VERSION = 1
@@ -104,11 +105,12 @@ def fix_inputs(home: Home, con: sa.Connection, month: Month) -> Inputs:
 
 def stored_tax_rates(con: sa.Connection) -> dict[tuple[str, str], str]:
     """The tax rate of each account at each close."""
-    rates = {(row["account_id"], row["version"]): row["tax_rate"] for row in rows(con, "account_versions")}
-    return {
-        (row["month"], row["account_id"]): rates[row["account_id"], row["version"]]
-        for row in rows(con, "close_accounts")
-    }
+    used, versions = metadata().tables["close_accounts"].c, metadata().tables["account_versions"].c
+    its = sa.and_(versions.account_id == used.account_id, versions.version == used.version)
+    query = sa.select(used.month, used.account_id, versions.tax_rate).select_from(
+        sa.join(metadata().tables["close_accounts"], metadata().tables["account_versions"], its)
+    )
+    return {(month, account): rate for month, account, rate in con.execute(query).all()}
 
 
 def stored_inputs(con: sa.Connection, month: str) -> Inputs:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,6 +15,7 @@ import sqlalchemy as sa
 from metering.charges.stored import store_list
 from metering.close import files
 from metering.close.drafting import Drafts, draft
+from metering.close.earlier import earlier_to_rate, leave_note
 from metering.close.guards import beyond_limits, check_approval, check_sources
 from metering.close.inputs import RULES_VERSION, Inputs, fix_inputs
 from metering.close.settling import Settled, Settlement
@@ -21,6 +24,7 @@ from metering.failpoints import failpoint
 from metering.home import Home, Run
 from metering.ledger.book import insert
 from metering.payments.adopt import check_numbers
+from metering.state.files import BROKEN
 from metering.values import Month
 
 
@@ -32,7 +36,8 @@ class Closed:
     hash: str
     drafts: Drafts
     settled: Settled
-    allocations: pa.Table = field(repr=False)
+    made: dict[str, pa.Table] = field(repr=False)
+    """The tables of its files, as they are recorded."""
     stopped: NeedsPerson | None = None
     """What a dry run found that would stop the close."""
 
@@ -43,10 +48,27 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
     A dry run is the same without the commit. Raises NeedsPerson where a guard stops the close before it writes,
     unless `approve` is the hash of these very inputs and lines.
     """
+    with _without_collector():
+        return _close_month(home, run, month, dry_run=dry_run, approve=approve)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Spare the collector of cycles its walks over millions of rows, in which there are none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _close_month(home: Home, run: Run, month: Month, *, dry_run: bool, approve: str | None) -> Closed:
     with home.book.read() as con:
         inputs = fix_inputs(home, con, month)
         check_sources(home, inputs)
-        drafts = draft(home, con, inputs)
+        drafts = _draft(home, con, inputs)
         check_numbers(home, con, str(month), {draft.number: draft.account_id for draft in drafts.invoices})
         if approve is not None:
             check_approval(drafts, approve)
@@ -56,16 +78,28 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
         allocations = files.allocations_of(home, con, inputs, drafts)
     with home.book.rehearse() if dry_run else home.book.write() as con:
         settled = Settlement(home, con, drafts, run.run).post()
-        _record(home, con, run, drafts, allocations, approved=approve is not None)
+        made = {**files.ledger_tables(con, str(month)), "allocations": allocations}
+        _record(home, con, run, drafts, made, approved=approve is not None)
         if not dry_run:
             failpoint("close.before_commit")
     if not dry_run:
         failpoint("close.after_commit")
         home.keep_copy(run)
-    return Closed(month, drafts.hash, drafts, settled, allocations, stopped)
+        leave_note(home, drafts, run.run)
+    return Closed(month, drafts.hash, drafts, settled, made, stopped)
 
 
-def _record(home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocations: pa.Table, *, approved: bool) -> None:
+def _draft(home: Home, con: sa.Connection, inputs: Inputs) -> Drafts:
+    """The lines, from the state where it can be read, else from all events."""
+    try:
+        return draft(home, con, inputs, earlier_to_rate(home, con, inputs))
+    except BROKEN:
+        return draft(home, con, inputs)
+
+
+def _record(
+    home: Home, con: sa.Connection, run: Run, drafts: Drafts, made: Mapping[str, pa.Table], *, approved: bool
+) -> None:
     """Store the close with everything that it was computed from."""
     inputs = drafts.inputs
     month = str(inputs.month)
@@ -100,7 +134,6 @@ def _record(home: Home, con: sa.Connection, run: Run, drafts: Drafts, allocation
     )
     insert(con, "close_issuers", [{"month": month, **msgspec.structs.asdict(home.config.issuer)}])
     _store_prices(home, con, run, drafts)
-    made = {**files.ledger_tables(con, month), "allocations": allocations}
     insert(
         con,
         "close_files",

@@ -8,6 +8,7 @@ from metering.charges.guard import PriceChange, changed_prices, refuse
 from metering.charges.prices import read_prices
 from metering.home import Home
 from metering.lake import connect
+from metering.state import open_usage
 from metering.usage import meter
 
 
@@ -23,8 +24,7 @@ def _with_usage(home: Home, changes: list[PriceChange]) -> list[PriceChange]:
     if not changes:
         return []
     duck = connect(home.config.engine.memory_limit)
-    home.lake.attach(duck)
-    meter.open_relations(duck, home.now, home.config.billing.zone)
+    open_usage(duck, home.lake, home.now, home.config.billing.zone, keep_lifespans=False)
     edges = sorted({(change.month, edge) for change in changes for edge in (change.since, change.until)})
     meter.set_periods(
         duck,

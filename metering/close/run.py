@@ -19,7 +19,7 @@ from metering.close.month import Closed, close_month
 from metering.close.order import months_to_close
 from metering.close.price_guard import check_prices
 from metering.close.unbilled import unbillable
-from metering.errors import DONE, NEEDS_PERSON, worst
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.events.sources import waiting
 from metering.failpoints import failpoint
@@ -29,6 +29,7 @@ from metering.ledger.tables import metadata
 from metering.payments.adopt import adopt_held, check_gateway
 from metering.payments.collect import charge_invoices
 from metering.sql import sql
+from metering.state import advance, open_usage
 from metering.usage import meter
 from metering.values import Month, format_gb_hours, format_money
 
@@ -75,6 +76,8 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
     lock = nullcontext if options.dry_run else home.lock
     with lock():
         _take_inbox(home, run, options, say)
+        if not options.dry_run:
+            _keep_lifespans(home, say)
         months = _months(home, options, say)
     if not months:
         say("There is nothing to close.")
@@ -123,6 +126,14 @@ def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
         say(f"Not read: {reason}")
 
 
+def _keep_lifespans(home: Home, say: Say) -> None:
+    """Bring the state up to the last batch; a close does without where that fails."""
+    try:
+        advance(home.lake, home.now, home.config.engine.memory_limit, say)
+    except MeteringError as error:
+        say(str(error))
+
+
 def _count_waiting(home: Home, say: Say) -> None:
     files = waiting(home.inbox)
     if files:
@@ -131,8 +142,7 @@ def _count_waiting(home: Home, say: Say) -> None:
 
 def _open_usage(home: Home) -> duckdb.DuckDBPyConnection:
     con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con)
-    meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
+    open_usage(con, home.lake, home.now, home.config.billing.zone)
     return con
 
 
@@ -167,7 +177,7 @@ def _used_months(usage: duckdb.DuckDBPyConnection, first: Month, current: Month,
 
 def _finish(home: Home, run: Run, month: Month, say: Say, closed: Closed | None = None) -> int:
     """Write the files that are missing, charge what was never tried, and say what is open."""
-    written = publish(home, str(month), closed.allocations if closed else None)
+    written = publish(home, str(month), closed.made if closed else None)
     if written:
         failpoint("close.after_files")
     invoices = metadata().tables["invoices"]

@@ -6,7 +6,7 @@ Runs inside the ledger's one write transaction, so that what accounts hold canno
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +21,15 @@ from metering.invoices.lines import ADJUSTMENT
 from metering.invoices.settlement import Credit, pay, spread, withhold
 from metering.ledger import postings as post
 from metering.ledger import standing
-from metering.ledger.book import insert
+from metering.ledger.book import insert, insert_rows
 from metering.ledger.postings import Journal
 from metering.payments.gateway import limits_of
 from metering.payments.split import chargeable
+from metering.schema import table as schema
 from metering.values import format_price
+
+_MANY = 5_000
+"""Invoices that are settled before they are written."""
 
 
 @dataclass
@@ -74,20 +78,31 @@ class Settlement:
         self._journal = Journal(con, home.now, run)
         self._now = home.now
         self._run = run
-        self._tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._invoices: list[tuple[Any, ...]] = []
+        self._lines: list[tuple[Any, ...]] = []
+        self._others: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.settled = Settled()
 
     def post(self) -> Settled:
         """Issue and settle every invoice, let expired credits lapse, and write it all into the open transaction."""
         for draft in self._drafts.invoices:
             self._issue(draft)
+            if len(self._invoices) == _MANY:
+                self._flush()
         self._lapse()
-        for name in ("invoices", "invoice_lines", "withheld", "returns"):
-            insert(self._con, name, self._tables[name])
-        self._journal.flush()
+        self._flush()
         inputs = self._drafts.inputs
         self.settled.paid_out = pay_out(self._con, self._journal, inputs.period_end, self._month, self._now, self._run)
         return self.settled
+
+    def _flush(self) -> None:
+        """Write what is settled so far, so that memory holds a part of it only."""
+        insert_rows(self._con, "invoices", schema("invoices").names, self._invoices)
+        insert_rows(self._con, "invoice_lines", schema("invoice_lines").names, self._lines)
+        for name, records in self._others.items():
+            insert(self._con, name, records)
+        self._invoices, self._lines, self._others = [], [], defaultdict(list)
+        self._journal.flush()
 
     def _issue(self, draft: Draft) -> None:
         account, currency, number = draft.account_id, draft.currency, draft.number
@@ -125,7 +140,7 @@ class Settlement:
             part = withhold(amount, history.limit(month), history.withheld(month))
             if part:
                 found[month] = part
-                self._tables["withheld"].append({"invoice": number, "month": month, "amount_minor": part})
+                self._others["withheld"].append({"invoice": number, "month": month, "amount_minor": part})
         return found
 
     def _collect(self, draft: Draft, payable: int) -> None:
@@ -165,7 +180,7 @@ class Settlement:
         for month, share in spread(amount, corrections):
             for source in history.give_back(month, share):
                 step += 1
-                self._tables["returns"].append(
+                self._others["returns"].append(
                     {
                         "invoice": number,
                         "step": step,
@@ -209,44 +224,42 @@ class Settlement:
 
     def _write(self, draft: Draft, brought: int) -> None:
         inputs: Inputs = self._drafts.inputs
-        self._tables["invoices"].append(
-            {
-                "invoice": draft.number,
-                "month": self._month,
-                "account_id": draft.account_id,
-                "account_version": inputs.accounts[draft.account_id]["version"],
-                "currency": draft.currency,
-                "subtotal_minor": draft.subtotal_minor,
-                "tax_minor": draft.tax_minor,
-                "total_minor": draft.total_minor,
-                "brought_forward_minor": brought,
-                "issued_at": self._now,
-                "events_through": inputs.events_through,
-            }
+        self._invoices.append(
+            (
+                draft.number,
+                self._month,
+                draft.account_id,
+                inputs.accounts[draft.account_id]["version"],
+                draft.currency,
+                draft.subtotal_minor,
+                draft.tax_minor,
+                draft.total_minor,
+                brought,
+                self._now,
+                inputs.events_through,
+            )
         )
-        self._tables["invoice_lines"] += line_rows(draft)
+        self._lines += line_rows(draft)
 
 
-def line_rows(draft: Draft) -> list[dict[str, Any]]:
-    """The lines of a draft as the ledger stores them."""
-    return [
-        {
-            "invoice": draft.number,
-            "line": count,
-            "kind": line.kind,
-            "month": line.month,
-            "account_id": line.account_id,
-            "sku": line.sku,
-            "region": line.region,
-            "price_per_gb_hour": format_price(line.price_per_gb_hour),
-            "byte_micros": line.byte_micros,
-            "currency": draft.currency,
-            "amount_minor": line.amount_minor,
-            "tax_rate": line.tax_rate,
-            "tax_minor": line.tax_minor,
-        }
-        for count, line in enumerate(draft.lines, 1)
-    ]
+def line_rows(draft: Draft) -> Iterator[tuple[Any, ...]]:
+    """The lines of a draft as the ledger stores them, each in the order of its columns."""
+    for count, line in enumerate(draft.lines, 1):
+        yield (
+            draft.number,
+            count,
+            line.kind,
+            line.month,
+            line.account_id,
+            line.sku,
+            line.region,
+            format_price(line.price_per_gb_hour),
+            line.byte_micros,
+            draft.currency,
+            line.amount_minor,
+            line.tax_rate,
+            line.tax_minor,
+        )
 
 
 def _corrections(draft: Draft) -> dict[str, int]:

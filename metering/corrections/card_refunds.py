@@ -17,6 +17,9 @@ from metering.payments.gateway import CardRefund, Gateway, NoAnswer, Refused, op
 if TYPE_CHECKING:
     from metering.payments.collect import Outcome
 
+FAILED = "refund_failed"
+"""Why a refund ended that the gateway had taken and could not carry out."""
+
 
 def card_sentences(home: Home, run: Run, outcome: Outcome) -> Iterator[str]:
     """What became of the charges, told before the refunds to cards are gone on with, which may end the run."""
@@ -24,14 +27,27 @@ def card_sentences(home: Home, run: Run, outcome: Outcome) -> Iterator[str]:
     yield from finish_card_refunds(home, run)
 
 
-def finish_card_refunds(home: Home, run: Run) -> list[str]:
+def finish_card_refunds(home: Home, run: Run) -> Iterator[str]:
     """Finish every refund that is stored and not known to be made; what came of each, as sentences.
 
-    Raises NeedsPerson if the gateway does not say what became of one: the next `metering collect` asks again.
+    Raises NeedsPerson at the end if one failed, or if the gateway does not say what became of it: then the next
+    `metering collect` asks again. None of them keeps the others from being finished.
     """
     with home.book.read() as con:
         pending = pending_card_refunds(con)
-    return [sentence for row in pending if (sentence := _finish(home, run, row))]
+    trouble: list[NeedsPerson] = []
+    for row in pending:
+        try:
+            sentence = _finish(home, run, row)
+        except NeedsPerson as needs:
+            trouble.append(needs)
+        else:
+            if sentence:
+                yield sentence
+    for further in trouble[1:]:
+        yield further.message
+    if trouble:
+        raise trouble[0]
 
 
 def _finish(home: Home, run: Run, row: dict[str, Any]) -> str:
@@ -57,6 +73,14 @@ def _finish(home: Home, run: Run, row: dict[str, Any]) -> str:
             return f"{name}: the gateway refused the refund of {row['payment']}: {refusal.code}"
         finally:
             gateway.close()
+        if made.status == "failed":
+            with home.book.write() as con:
+                refuse_card_refund(con, name, FAILED, home.now, run.run)
+            raise NeedsPerson(
+                f"{name}: the refund of {row['payment']} failed at the gateway: the card did not take the money back.",
+                unchanged="Nothing of it is posted; the payment stands as before the refund.",
+                remedy=f"Give it back to the balance: metering refund {row['payment']}, or pay it out another way.",
+            )
         if made.status != "succeeded":
             return f"{name}: the refund of {row['payment']} is {made.status} at the gateway"
         with home.book.write() as con:

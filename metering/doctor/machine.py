@@ -77,10 +77,11 @@ def clock(home: Home) -> Iterator[Finding]:
 def disk(home: Home) -> Iterator[Finding]:
     """There is room for the next run: its inbox, a second ledger, and some to spare."""
     coming = 3 * sum(path.stat().st_size for path in waiting(home.inbox))
-    if home.book.exists:
-        coming += 2 * home.book.path.stat().st_size
+    ledger = home.book.files[:1]
+    coming += 2 * sum(path.stat().st_size for path in ledger if path.exists())
     seen: set[int] = set()
-    for name, folder in (("home", home.path), ("lake", _there(home.lake.root)), ("ledger", home.book.path.parent)):
+    places = [("home", home.path), ("lake", _there(home.lake.root)), *(("ledger", path.parent) for path in ledger)]
+    for name, folder in places:
         device = folder.stat().st_dev
         if device in seen:
             continue
@@ -129,14 +130,12 @@ def rights(home: Home) -> Iterator[Finding]:
 
 def _private(home: Home) -> list[tuple[Path, int]]:
     """Each file or folder with the rights that nobody should have on it."""
-    ledger = home.book.path
-    beside = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in ("", "-wal", "-shm")]
     return [
         (home.path, _OTHERS),
         (home.path / CONFIG_NAME, stat.S_IWOTH),
         (home.prices_file, stat.S_IWOTH),
         (home.inbox, stat.S_IWOTH),
         (home.lake.root, stat.S_IWOTH),
-        *((path, _GROUP | _OTHERS) for path in beside),
+        *((path, _GROUP | _OTHERS) for path in home.book.files),
         (home.path / "sandbox", _GROUP | _OTHERS),
     ]

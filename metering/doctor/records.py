@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from metering.doctor.finding import SHOWN, Finding, fail, ok, warn
 from metering.home import Home
 from metering.ledger.book import VERSION
 
 MANY_PARTS = 500
-LARGE_LOG = 2**28
-"""Bytes of a write-ahead log that no checkpoint has emptied."""
 
 
 def locks(home: Home) -> Iterator[Finding]:
@@ -68,29 +63,22 @@ def lake(home: Home) -> Iterator[Finding]:
 
 def ledger(home: Home) -> Iterator[Finding]:
     """The ledger is whole, of this version, and not older than the lake knows it."""
-    path = home.book.path
-    if not path.exists():
+    book = home.book
+    if not book.exists:
         home.check_book()
         yield ok("nothing was ever booked")
         return
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)) as con:
-            version = con.execute("PRAGMA user_version").fetchone()[0]
-            problems = [row[0] for row in con.execute("PRAGMA quick_check(5)").fetchall()]
-    except sqlite3.DatabaseError as error:
-        yield fail(f"{path.name}: {error}", "Keep the file, move it away, and run `metering restore`.")
+    damage = book.damage(thorough=False)
+    if damage:
+        yield fail(f"{book.name} is damaged: {damage}", f"{book.aside} and run `metering restore`.")
         return
-    if problems != ["ok"]:
-        yield fail(f"{path.name} is damaged: {problems[0]}", "Move it away and run `metering restore`.")
-        return
+    version = book.version()
     if version != VERSION:
-        newer = version > VERSION
+        newer = version is not None and version > VERSION
         remedy = "Use the version of metering that wrote it." if newer else "Run `metering upgrade`."
-        yield fail(f"{path.name} has schema version {version}; this engine knows {VERSION}", remedy)
+        yield fail(f"{book.name} has schema version {version}; this engine knows {VERSION}", remedy)
         return
     home.check_book()
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists() and log.stat().st_size > LARGE_LOG:
-        size = log.stat().st_size / 10**6
-        yield warn(f"{log.name} has {size:.0f} MB: a reader holds it open", "End readers that run for hours.")
-    yield ok(f"{path.name} is whole, schema version {version}")
+    for told, remedy in book.cautions():
+        yield warn(told, remedy)
+    yield ok(f"{book.name} is whole, schema version {version}")

@@ -8,12 +8,13 @@ old files stay until `gc` takes them, because readers may still be at them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from metering.errors import MeteringError
-from metering.lake.duck import connect
+from metering.lake import raw
+from metering.lake.duck import connect, give_files
 from metering.lake.store import Batch, File, Lake, Manifest, Merged, sha256_of
 
 TARGET_BYTES = 64 * 2**20
@@ -32,7 +33,12 @@ class Done(NamedTuple):
 
 
 def compact(
-    lake: Lake, *, least: int = LEAST_PARTS, target: int = TARGET_BYTES, memory_limit: str | None = None
+    lake: Lake,
+    *,
+    least: int = LEAST_PARTS,
+    target: int = TARGET_BYTES,
+    memory_limit: str | None = None,
+    show: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> Done:
     """Merge runs of neighbouring small files; the caller holds the run lock.
 
@@ -42,12 +48,17 @@ def compact(
     scratch = lake.root / SCRATCH
     try:
         groups = [group for group in _groups(lake, manifest, target) if len(group) >= least]
-        merged = [_merge(lake, manifest, group, scratch, memory_limit) for group in groups]
+        total, done, merged = sum(map(len, groups)), 0, []
+        for group in groups:
+            show(done, total, f"batches {group[0].first} to {group[-1].last}")
+            merged.append(_merge(lake, manifest, group, scratch, memory_limit))
+            done += len(group)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if merged:
         lake.merge(merged)
-    return Done(_count(manifest), _count(lake.manifest()))
+    before, after = raw.join(lake, least, target)
+    return Done(_count(manifest) + before, _count(lake.manifest()) + after)
 
 
 def _count(manifest: Manifest) -> int:
@@ -104,7 +115,7 @@ def _write(
 
     def copy(part: Path) -> None:
         with connect(memory_limit, scratch) as con:
-            con.read_parquet([str(lake.root / file.path) for file in files]).create_view("parts")
+            give_files(con, "parts", (lake.root / file.path for file in files))
             con.sql(f"SELECT * FROM parts ORDER BY {_ORDER[table]}").write_parquet(
                 str(part), compression="zstd", row_group_size=122_880
             )
@@ -124,7 +135,7 @@ def unlike(lake: Lake, manifest: Manifest, merged: Merged) -> Iterator[str]:
         found: dict[int, int] = {}
         if file is not None:
             with connect() as con:
-                con.read_parquet(str(lake.root / file.path)).create_view("rows_of_file")
+                give_files(con, "rows_of_file", [lake.root / file.path])
                 query = "SELECT batch, count(*) FROM rows_of_file GROUP BY batch"
                 found = dict(con.execute(query).fetchall())
         if found != wanted:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import duckdb
@@ -12,21 +14,51 @@ import duckdb
 from metering.lake.elsewhere import bring
 from metering.sql import has_sql, sql
 
+_engines: dict[tuple[int, str | None, bool], duckdb.DuckDBPyConnection] = {}
+"""By process: an engine's threads do not live on in a forked one."""
+_opening = Lock()
 
-def connect(memory_limit: str | None = None, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection in UTC that never reaches for the network."""
+
+def connect(
+    memory_limit: str | None = None, spill: Path | None = None, *, ordered: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection in UTC that never reaches for the network; `ordered` keeps rows as they were given.
+
+    Connections of the same kind share one engine, which takes 30 ms to start and holds the memory limit for all
+    of them: so everything that is defined on one must be temporary. One with a folder to spill to has its own.
+    """
+    if spill:
+        con = _engine(memory_limit, ordered, spill)
+    else:
+        with _opening:
+            kind = (os.getpid(), memory_limit, ordered)
+            if kind not in _engines:
+                _engines[kind] = _engine(memory_limit, ordered)
+            con = _engines[kind].cursor()
+    con.execute("SET TimeZone = 'UTC'")
+    return con
+
+
+def _engine(memory_limit: str | None, ordered: bool, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
-        "preserve_insertion_order": False,
+        "preserve_insertion_order": ordered,
     }
     if memory_limit:
         settings["memory_limit"] = memory_limit
     if spill:
         settings["temp_directory"] = str(spill)
-    con = duckdb.connect(":memory:", config=settings)
-    con.execute("SET TimeZone = 'UTC'")
-    return con
+    return duckdb.connect(":memory:", config=settings)
+
+
+def give_files(
+    con: duckdb.DuckDBPyConnection, name: str, paths: Iterable[Path | str], cut: str | None = None, columns: str = "*"
+) -> None:
+    """Define the rows of some Parquet files, or those of them for which a condition holds."""
+    listed = ", ".join(f"'{text}'" for text in (str(path).replace("'", "''") for path in paths))
+    where = f" WHERE {cut}" if cut else ""
+    con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM read_parquet([{listed}]){where}")
 
 
 def define(con: duckdb.DuckDBPyConnection, room: str, *names: str, kind: Literal["VIEW", "TABLE"] = "VIEW") -> None:
@@ -53,13 +85,23 @@ def compose(con: duckdb.DuckDBPyConnection, query: str, *rooms: str) -> str:
     return f"WITH {parts}\n{body}"
 
 
+def reads(query: str, given: Collection[str], *rooms: str) -> set[str]:
+    """Which of the given relations a query reads, by itself or through those of the rooms."""
+    found = gather(query, rooms, given)
+    texts = (_COMMENT.sub("", text) for text in (query, *found.values()))
+    return {name for text in texts for name in _READ.findall(text) if name in given}
+
+
 _COMMENT = re.compile(r"--[^\n]*")
 _LOCAL = re.compile(r"\b(\w+)\s+AS\s+(?:(?:NOT\s+)?MATERIALIZED\s+)?\(")
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
 
 
 def gather(
-    query: str, rooms: tuple[str, ...], known: set[str], brought: Callable[[str, str], bool] = lambda room, name: False
+    query: str,
+    rooms: tuple[str, ...],
+    known: Collection[str],
+    brought: Callable[[str, str], bool] = lambda room, name: False,
 ) -> dict[str, str]:
     """The relations that a query reads and that are not known, by name, those that they read first.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import msgspec
@@ -14,13 +16,14 @@ import pyarrow.parquet as pq
 
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
+from metering.lake.duck import give_files
 from metering.lake.elsewhere import Compute, Parts, compute_elsewhere
 from metering.schema import arrow_schema
 
 MANIFEST = "manifest.json"
-FIRST, MERGING = 1, 2
-"""Versions of the manifest: the second one names merged files."""
-VERSION = MERGING
+FIRST, MERGING, JOINING = 1, 2, 3
+"""Versions of the manifest: the second one names merged files, the third one joined or archived raw lines."""
+VERSION = JOINING
 """The newest version that this engine reads."""
 _RAW_BYTES = 2**22
 PARQUET = {"compression": "zstd"}
@@ -66,12 +69,40 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: File | None = None
 
 
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """A file with the raw lines of several batches, one batch's compressed file after the other's."""
+
+    first: int
+    last: int
+    file: File
+    batches: list[int]
+    sizes: list[int]
+
+
+class RawPlace(NamedTuple):
+    """Where the raw lines of a batch are: a file, the first byte, and how many (None: all)."""
+
+    file: File
+    start: int
+    size: int | None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What counts: every committed batch, in order, and where the rows of merged ones are now."""
 
     version: int = FIRST
     batches: list[Batch] = []
     merged: list[Merged] = []
+    joined: list[Joined] = []
+    archived: int = 0
+    """The raw lines of batches up to this one lie outside of the lake; what proves them stays."""
+
+    @property
+    def needed_version(self) -> int:
+        """The least version that reads this."""
+        if self.joined or self.archived:
+            return JOINING
+        return MERGING if self.merged else FIRST
 
     @property
     def last_batch(self) -> int:
@@ -89,8 +120,43 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def files(self) -> list[File]:
         """Every file that must be there."""
+        return [*self.tables, *self.raw_files]
+
+    @property
+    def tables(self) -> list[File]:
+        """The Parquet files among them."""
         held = [file for part in self.parts() for file in (part.events, part.quarantine)]
-        return [file for file in (*held, *(batch.raw for batch in self.batches)) if file is not None]
+        return [file for file in held if file is not None]
+
+    @property
+    def raw_files(self) -> list[File]:
+        """The files of raw lines among them."""
+        return [file for file, _ in self.raw_parts()]
+
+    @property
+    def archived_files(self) -> list[File]:
+        """Files of raw lines that need not be there; what comes back under such a name must be the same."""
+        return [file for file, batches in self._raw_parts() if batches[-1].batch <= self.archived]
+
+    def raw_parts(self) -> list[tuple[File, list[Batch]]]:
+        """The files of raw lines that must be there, in order, each with its batches."""
+        return [(file, batches) for file, batches in self._raw_parts() if batches[-1].batch > self.archived]
+
+    def _raw_parts(self) -> list[tuple[File, list[Batch]]]:
+        by_number = {batch.batch: batch for batch in self.batches}
+        covered = {number for part in self.joined for number in part.batches}
+        joined = [(part.file, [by_number[number] for number in part.batches]) for part in self.joined]
+        single = [(batch.raw, [batch]) for batch in self.batches if batch.raw and batch.batch not in covered]
+        return sorted((*joined, *single), key=lambda part: part[1][0].batch)
+
+    def raw_places(self) -> dict[int, RawPlace]:
+        """Where the raw lines of each batch are that has any."""
+        places = {batch.batch: RawPlace(batch.raw, 0, None) for batch in self.batches if batch.raw}
+        for part in self.joined:
+            starts = accumulate(part.sizes, initial=0)
+            for number, start, size in zip(part.batches, starts, part.sizes, strict=False):
+                places[number] = RawPlace(part.file, start, size)
+        return places
 
 
 class Lake:
@@ -159,34 +225,55 @@ class Lake:
         kept = [old for old in manifest.merged if not any(new.first <= old.first <= new.last for new in merged)]
         parts = sorted((*kept, *merged), key=lambda part: part.first)
         failpoint("compact.before_swap")
-        self._swap(msgspec.structs.replace(manifest, version=MERGING, merged=parts))
+        self._swap(msgspec.structs.replace(manifest, merged=parts))
         failpoint("compact.after_swap")
 
+    def join(self, joined: list[Joined]) -> None:
+        """Have these files count for the raw lines of their batches."""
+        manifest = self.manifest()
+        kept = [old for old in manifest.joined if not any(new.first <= old.first <= new.last for new in joined)]
+        self._swap(msgspec.structs.replace(manifest, joined=sorted((*kept, *joined), key=lambda part: part.first)))
+
+    def archive(self, through: int) -> None:
+        """Have the raw lines of batches up to one no longer be asked for here."""
+        self._swap(msgspec.structs.replace(self.manifest(), archived=through))
+
     def _swap(self, manifest: Manifest) -> None:
+        manifest = msgspec.structs.replace(manifest, version=manifest.needed_version)
         part = self.root / f".{MANIFEST}.part"
         part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         _sync_and_hash(part)
         part.replace(self.root / MANIFEST)
         _sync_folder(self.root)
 
+    def attach_events(self, con: duckdb.DuckDBPyConnection, name: str, after: int, through: int) -> int:
+        """Define the events of the batches after one and through another as a relation; how many there are."""
+        manifest = self.manifest()
+        self._between(con, name, "events", manifest, after, through)
+        return sum(b.events.rows for b in manifest.batches if after < b.batch <= through and b.events is not None)
+
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
         manifest = self.manifest()
         last = manifest.last_batch if through is None else through
-        parts = manifest.parts(0, last)
-        cut = f"batch <= {last}" if any(part.last > last for part in parts) else None
-        self._view(con, "events", "events", parts, cut)
-        self._view(con, "quarantine", "quarantine", parts, cut)
+        for table in ("events", "quarantine"):
+            self._between(con, table, table, manifest, 0, last)
         if self._compute:
-            compute_elsewhere(con, self._compute(self._parts(parts, last)))
+            compute_elsewhere(con, self._compute(self._parts(manifest, last)))
 
-    def _parts(self, parts: Sequence[Batch | Merged], last: int) -> Parts:
+    def _parts(self, manifest: Manifest, last: int) -> Parts:
+        parts = manifest.parts(0, last)
         return Parts(
             self.root,
             [part.events for part in parts if part.events],
             [part.quarantine for part in parts if part.quarantine],
             last if any(part.last > last for part in parts) else None,
         )
+
+    @property
+    def is_computed_elsewhere(self) -> bool:
+        """Whether another engine than the connection computes usage."""
+        return self._compute is not None
 
     def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
         """Define a relation of the events of some batches."""
@@ -198,22 +285,30 @@ class Lake:
 
     def attach_raw(self, con: duckdb.DuckDBPyConnection, numbers: Collection[int]) -> None:
         """Define the relation `raw`: the lines of the events of some batches, as they came."""
-        batches = [batch for batch in self.manifest().batches if batch.batch in numbers and batch.raw]
+        manifest = self.manifest()
+        batches = [batch for batch in manifest.batches if batch.batch in numbers and batch.raw]
+        places = manifest.raw_places()
         schema = arrow_schema("raw")
         con.register("raw_given", schema.empty_table())
         con.execute("CREATE OR REPLACE TEMP TABLE raw AS FROM raw_given")
         for batch in batches:
-            for rows in self.raw_lines(batch):
+            for rows in self.raw_lines(batch, places[batch.batch]):
                 con.register("raw_given", rows)
                 con.execute("INSERT INTO raw FROM raw_given")
         con.unregister("raw_given")
 
-    def raw_lines(self, batch: Batch) -> Iterator[pa.Table]:
+    def raw_lines(self, batch: Batch, place: RawPlace | None = None) -> Iterator[pa.Table]:
         """The lines of a batch's events as they came, some at a time."""
         if batch.raw is None:
             return
+        place = place or self.manifest().raw_places()[batch.batch]
         seq = 0
-        with pa.OSFile(str(self.root / batch.raw.path)) as file, pa.CompressedInputStream(file, "zstd") as stream:
+        path = self.root / place.file.path
+        size = path.stat().st_size if place.size is None else place.size
+        with (
+            pa.OSFile(str(path)) as file,
+            pa.CompressedInputStream(file.get_stream(place.start, size), "zstd") as stream,
+        ):
             rest = b""
             while block := stream.read(_RAW_BYTES):
                 *lines, rest = (rest + block).split(b"\n")
@@ -226,16 +321,24 @@ class Lake:
                 ]
                 yield pa.Table.from_arrays(columns, schema=arrow_schema("raw"))
 
+    def _between(
+        self, con: duckdb.DuckDBPyConnection, name: str, table: str, manifest: Manifest, after: int, through: int
+    ) -> None:
+        """Define the rows of a table that the batches after one and through another brought."""
+        parts = manifest.parts(after, through)
+        others = any(part.first <= after or part.last > through for part in parts)
+        cut = f"batch > {after} AND batch <= {through}" if others else None
+        self._view(con, name, table, parts, cut)
+
     def _view(
         self, con: duckdb.DuckDBPyConnection, name: str, table: str, parts: Iterable[Batch | Merged], cut: str | None
     ) -> None:
         """Define the rows of a table that some parts hold, without those of other batches."""
-        paths = [str(self.root / file.path) for part in parts if (file := getattr(part, table)) is not None]
+        paths = [self.root / file.path for part in parts if (file := getattr(part, table)) is not None]
         if not paths:
-            con.from_arrow(arrow_schema(table).empty_table()).create_view(name, replace=True)
+            con.register(name, arrow_schema(table).empty_table())
             return
-        rows = con.read_parquet(paths)
-        (rows.filter(cut) if cut else rows).create_view(name, replace=True)
+        give_files(con, name, paths, cut)
 
 
 def _readable(path: Path, manifest: Manifest) -> Manifest:

@@ -49,7 +49,8 @@ def remove(path: Path) -> int:
 
 
 def _candidates(lake: Lake, home: Path) -> Iterator[Path]:
-    named = {lake.root / file.path for file in lake.manifest().files}
+    manifest = lake.manifest()
+    named = {lake.root / file.path for file in (*manifest.files, *manifest.archived_files)}
     for folder in COMMITTED:
         yield from (path for path in (lake.root / folder).glob("[!.]*") if path.is_file() and path not in named)
     scratch = [lake.root / name for name in SCRATCH]

@@ -15,6 +15,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ from metering.failpoints import failpoint
 from metering.ledger.book import Book
 from metering.ledger.postings import refresh_status
 from metering.ledger.seals import sealed_tables
-from metering.ledger.tables import counter, metadata
+from metering.ledger.tables import counter, last_rows, metadata
 from metering.schema import table as schema
 
 FOLDER = "ledger"
 VERSION = 1
 _SUFFIX = ".jsonl.zst"
 _DIGITS = 16
+_MANY = 5_000
+"""Rows that are held in memory at once."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,11 +107,7 @@ def append(book: Book, lake: Path, run: int, made_at: int) -> Path | None:
 
 
 def _through(con: sa.Connection) -> dict[str, int]:
-    counts = {}
-    for name in archived_tables():
-        column = metadata().tables[name].c[counter(name)]
-        counts[name] = con.scalar(sa.select(sa.func.max(column))) or 0
-    return counts
+    return {row.name: row.last for row in con.execute(last_rows(*archived_tables()))}
 
 
 def _moving(con: sa.Connection) -> dict[str, list[int]]:
@@ -150,8 +149,9 @@ def _rows(con: sa.Connection, told: Mapping[str, int], moving: Mapping[str, list
         since = told.get(name, 0)
         for row in _some(con, name, [count for count in moving.get(name, []) if count <= since]):
             yield [name, *row]
-        for row in con.execute(sa.select(table).where(column > since).order_by(column)):
-            yield [name, *row]
+        for part in con.execute(sa.select(table).where(column > since).order_by(column)).partitions(_MANY):
+            for row in part:
+                yield [name, *row]
 
 
 def _write(folder: Path, header: Header, rows: Iterator[list[Any]]) -> Path:
@@ -160,8 +160,9 @@ def _write(folder: Path, header: Header, rows: Iterator[list[Any]]) -> Path:
     part = folder / f".{header.number:06}{_SUFFIX}.part"
     with pa.CompressedOutputStream(str(part), "zstd") as file:
         file.write(msgspec.json.encode(header) + b"\n")
-        for row in rows:
-            file.write(msgspec.json.encode(row) + b"\n")
+        encode = msgspec.json.Encoder().encode
+        while lines := [encode(row) for row in islice(rows, _MANY)]:
+            file.write(b"\n".join((*lines, b"")))
     with part.open("rb") as written:
         os.fsync(written.fileno())
     target = folder / f"{header.number:06}-{_sha256(part)[:_DIGITS]}{_SUFFIX}"
@@ -282,7 +283,7 @@ def check(book: Book, lake: Path) -> None:
         missing = [name for name, count in last.through.items() if here.get(name, 0) < count]
         if missing:
             raise Behind(
-                f"The ledger {book.path.name} is older than its copy in the lake, which goes to run {last.run}"
+                f"The ledger {book.name} is older than its copy in the lake, which goes to run {last.run}"
                 f" ({here['runs']} runs are in the ledger): it was lost, or put back from a backup.",
                 unchanged="Nothing was changed, closed or charged.",
                 remedy="Run `metering restore`: it takes over what the ledger lacks, and asks the gateway.",
@@ -310,9 +311,9 @@ def _seal(con: sa.Connection, number: int) -> str:
 
 def _other(book: Book) -> NeedsPerson:
     return NeedsPerson(
-        f"The ledger {book.path.name} and its copy in the lake are not of one book: the same rows differ.",
+        f"The ledger {book.name} and its copy in the lake are not of one book: the same rows differ.",
         unchanged="Nothing was changed, closed or charged.",
-        remedy=f"Move {book.path.name} away and run `metering restore`: it makes the ledger again from the lake.",
+        remedy=f"{book.aside} and run `metering restore`: it makes the ledger again from the lake.",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,33 +20,32 @@ _NUMBERS = {"integer", "money", "instant", "flag", "usage"}
 
 def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, ...] | None = None) -> None:
     """Define a relation for each of the ledger's tables (default: all), as the ledger stands now."""
-    wanted = names or tuple(name for name, found in tables().items() if found.stored == "ledger")
+    wanted = names if names is not None else tuple(name for name, found in tables().items() if found.stored == "ledger")
     if not book.exists:
         for name in wanted:
             con.register("ledger_rows", arrow_schema(name).empty_table())
             con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM ledger_rows")
             con.unregister("ledger_rows")
         return
-    from adbc_driver_sqlite import dbapi
+    from adbc_driver_manager import Error
 
     try:
-        # The connection does not commit by itself, so that all reads lie in one transaction.
-        with dbapi.connect(f"file:{quote(str(book.path))}?mode=ro") as ledger, ledger.cursor() as cursor:
-            cursor.execute("PRAGMA busy_timeout = 60000")
+        with book.snapshot() as ledger, ledger.cursor() as cursor:
             for name in wanted:
-                columns = table(name).columns
-                cursor.execute(f"SELECT {', '.join(_read(column) for column in columns)} FROM {name}")
+                cursor.execute(f"SELECT {', '.join(map(_read, table(name).columns))} FROM {name}")
                 con.register(name, _typed(cursor.fetch_arrow_table(), name))
-    except dbapi.Error as error:
+    except Error as error:
         raise MeteringError(
-            f"The ledger {book.path.name} cannot be read: {str(error).splitlines()[0]}.",
+            f"The ledger {book.name} cannot be read: {str(error).splitlines()[0]}.",
             unchanged="The ledger is as it was.",
-            remedy="Run `metering verify`; if the file is damaged, restore it from a backup.",
+            remedy="Run `metering verify`; if it is damaged, restore it from a backup.",
         ) from error
 
 
 def _read(column: Column) -> str:
-    """A column as ADBC can read it: it guesses types from the first rows, so that no text may be empty."""
+    """A column as ADBC can read it: SQLite's guesses types from the first rows, so that no text may be empty."""
+    if column.kind == "usage":
+        return f'CAST("{column.name}" AS TEXT) AS "{column.name}"'
     if column.nullable and column.kind not in _NUMBERS:
         return f'coalesce("{column.name}", \'\') AS "{column.name}"'
     return f'"{column.name}"'

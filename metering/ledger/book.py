@@ -1,16 +1,12 @@
-"""The one door to the ledger's database."""
+"""The one door to the ledger's database: what every engine's book can do, and how rows go in and out of it."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
-import os
-import sqlite3
-import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,92 +18,90 @@ from metering.schema import table as schema
 from metering.schema import tables
 from metering.sql import sql
 
-BUSY_SECONDS = 60
 MOST_VALUES = 10_000
 """Values in one condition of a statement."""
+MOST_ROWS = 10_000
+"""Rows that are handed to the database at once."""
 VERSION = 4
-"""The version of the ledger's schema, kept in the database itself (`PRAGMA user_version`)."""
+"""The version of the ledger's schema, kept in the database itself."""
 
 
-class Book:
-    """A ledger in a SQLite file.
+class Book(ABC):
+    """A ledger; one writer at a time, on every engine, and readers that never wait and are never waited for."""
 
-    One writer at a time: every write transaction holds a file lock beside the database, because SQLite before
-    3.51.3 can lose a WAL file when two connections write at once. Readers never wait and are never waited for.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._engine: sa.Engine | None = None
+    name: str
+    """What messages call it."""
+    aside: str
+    """How a person moves it out of the way."""
+    files: tuple[Path, ...] = ()
+    """The files on this machine that it is kept in; none where a server keeps it."""
 
     @property
+    @abstractmethod
     def exists(self) -> bool:
         """Whether the ledger has been created."""
-        return self.path.exists()
 
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    @abstractmethod
+    def write(self) -> AbstractContextManager[sa.Connection]:
         """A write transaction: committed as a whole at the end, or rolled back."""
-        with self._turn():
-            try:
-                if self._engine is None:
-                    self._engine = self._open()
-                with self._engine.connect() as con:
-                    con.exec_driver_sql("BEGIN IMMEDIATE")
-                    try:
-                        yield con
-                    except BaseException:
-                        # A full disk has SQLite roll back by itself.
-                        if con.connection.in_transaction:
-                            con.exec_driver_sql("ROLLBACK")
-                        raise
-                    con.exec_driver_sql("COMMIT")
-            except sa.exc.DatabaseError as error:
-                if isinstance(error, sa.exc.IntegrityError):
-                    raise
-                raise MeteringError(
-                    f"The ledger {self.path.name} cannot be written: {error.orig}.",
-                    unchanged="The ledger is as it was.",
-                    remedy="Make room or wait for the other program, then run the same command again.",
-                ) from error
 
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    @abstractmethod
+    def read(self) -> AbstractContextManager[sa.Connection]:
         """A consistent view of the ledger that waits for nobody; an empty one before the first write."""
-        if not self.exists:
-            with _empty() as con:
-                yield con
-            return
-        try:
-            with self._reader.connect() as con:
-                con.exec_driver_sql("BEGIN")
-                self._check_version(con)
-                yield con
-        except sa.exc.DatabaseError as error:
-            if isinstance(error, sa.exc.IntegrityError):
-                raise
-            raise MeteringError(
-                f"The ledger {self.path.name} cannot be read: {error.orig}.",
-                unchanged="The ledger is as it was.",
-                remedy="Look at disk space and the file; if it is damaged, restore it from a backup.",
-            ) from error
 
-    @cached_property
-    def _reader(self) -> sa.Engine:
-        """Opens a connection of its own for each reading, and keeps none."""
-        return sa.create_engine(
-            "sqlite://",
-            creator=lambda: sqlite3.connect(
-                f"file:{_escape(self.path)}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None
-            ),
-            poolclass=sa.pool.NullPool,
-        )
+    @abstractmethod
+    def claim(self, name: str) -> AbstractContextManager[bool]:
+        """Hold a name among all runs on this ledger; False if another run holds it. Death frees it at once."""
+
+    @abstractmethod
+    def migrate(self, change: Callable[[sa.Connection], None]) -> None:
+        """Change a ledger of another version in one transaction; at its end it must be of this one."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what only the owner of a server's database may make: tables, and rights on them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the database; what was committed stays."""
+
+    @abstractmethod
+    def version(self) -> int | None:
+        """The version of its schema; None where there is no ledger yet."""
+
+    @abstractmethod
+    def set_version(self, con: sa.Connection) -> None:
+        """Say that its schema is now of this engine's version."""
+
+    @abstractmethod
+    def damage(self, *, thorough: bool) -> str | None:
+        """What is broken in the database itself, found quickly or thoroughly."""
+
+    @abstractmethod
+    def cautions(self) -> list[tuple[str, str]]:
+        """What will hurt later, each with its remedy."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write a consistent copy, as a SQLite file, while others may be writing."""
+
+    @abstractmethod
+    def load(self, path: Path) -> bool:
+        """Take the place of a ledger that does not exist from such a copy; whether it did."""
+
+    @abstractmethod
+    def snapshot(self) -> AbstractContextManager[Any]:
+        """A connection of ADBC whose reads all see one state of the ledger."""
+
+    @abstractmethod
+    def run_script(self, con: sa.Connection, script: str) -> None:
+        """Run the statements of a script."""
 
     @contextmanager
     def rehearse(self) -> Iterator[sa.Connection]:
         """A write transaction that is rolled back at its end, whatever was written in it."""
         if not self.exists:
-            with _empty() as con:
+            with self.read() as con:
                 yield con
             return
         try:
@@ -117,92 +111,44 @@ class Book:
         except _Rehearsed:
             pass
 
-    def migrate(self, change: Callable[[sa.Connection], None]) -> None:
-        """Change a ledger of another version in one transaction; at its end it must be of this one."""
-        with self._turn():
-            engine = self._connect()
-            try:
-                with engine.connect() as con:
-                    con.exec_driver_sql("BEGIN IMMEDIATE")
-                    try:
-                        change(con)
-                        self._check_version(con)
-                    except BaseException:
-                        con.exec_driver_sql("ROLLBACK")
-                        raise
-                    con.exec_driver_sql("COMMIT")
-            finally:
-                engine.dispose()
-
     def create(self) -> None:
         """Make the tables if they are not there."""
         with self.write():
             pass
 
-    def close(self) -> None:
-        """Let go of the database; what was committed stays."""
-        if self._engine is not None:
-            with self._turn():
-                self._engine.dispose()
-            self._engine = None
+    def create_missing(self, con: sa.Connection) -> None:
+        """Make every table that is not there yet, with the triggers that keep its rows; `con` is in a transaction."""
+        there = set(sa.inspect(con).get_table_names())
+        metadata().create_all(con)
+        for table in tables().values():
+            if table.stored == "ledger" and table.name not in there:
+                columns = metadata().tables[table.name].c
+                fixed = ", ".join(f'"{column.name}"' for column in columns if column.name not in table.mutable)
+                script = sql("ledger", f"append_only.{con.dialect.name}")
+                self.run_script(con, script.format(table=table.name, fixed=fixed))
 
     @contextmanager
-    def claim(self, name: str) -> Iterator[bool]:
-        """Hold a name among all runs on this ledger; False if another run holds it. Death frees it at once."""
-        descriptor = os.open(self.path.with_name(f".{self.path.name}.claims"), os.O_RDWR | os.O_CREAT, 0o600)
+    def told(self, done: str, remedy: str) -> Iterator[None]:
+        """Tell what the database refuses as an error of ours; a broken constraint is the caller's to judge."""
         try:
-            # One byte of an empty file stands for each name; a collision only makes a run skip, never overlap.
-            place = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
-            wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
-            try:
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                yield False
-                return
-            yield True
-        finally:
-            os.close(descriptor)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path.with_name(f".{self.path.name}.writer"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(descriptor)
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, sa.exc.IntegrityError):
+                raise
+            raise MeteringError(
+                f"The ledger {self.name} cannot be {done}: {str(error.orig).strip().partition(chr(10))[0]}.",
+                unchanged="The ledger is as it was.",
+                remedy=remedy,
+            ) from error
 
-    def _open(self) -> sa.Engine:
-        if not self.exists:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        engine = self._connect()
-        with engine.connect() as con:
-            if con.exec_driver_sql("PRAGMA user_version").scalar_one() == 0:
-                _create(con)
-            self._check_version(con)
-        return engine
-
-    def _connect(self) -> sa.Engine:
-        engine = sa.create_engine(
-            f"sqlite:///{self.path}",
-            isolation_level="AUTOCOMMIT",
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-            poolclass=sa.pool.QueuePool,
-        )
-        sa.event.listen(engine, "connect", _configure)
-        return engine
-
-    def _check_version(self, con: sa.Connection) -> None:
-        version = con.exec_driver_sql("PRAGMA user_version").scalar_one()
+    def check_version(self, version: int | None) -> None:
+        """Refuse a ledger of another version than this engine's."""
         if version != VERSION:
             raise UsageError(
-                f"The ledger {self.path.name} has schema version {version}; this engine knows {VERSION}.",
+                f"The ledger {self.name} has schema version {version}; this engine knows {VERSION}.",
                 unchanged="The ledger is as it was.",
                 remedy="Use the version of metering that wrote it."
-                if version > VERSION
+                if version is not None and version > VERSION
                 else "Run `metering upgrade`: it makes a backup first.",
             )
 
@@ -211,69 +157,56 @@ class _Rehearsed(Exception):
     """Ends a rehearsal without committing it."""
 
 
-@contextmanager
-def _empty() -> Iterator[sa.Connection]:
-    """A ledger in which nothing was ever written; it is nowhere on disk."""
-    engine = sa.create_engine("sqlite://", isolation_level="AUTOCOMMIT")
-    with engine.connect() as con:
-        _create(con)
-        yield con
+def open_book(url: str, folder: Path) -> Book:
+    """The ledger of a URL; a path in it is relative to the folder."""
+    if url.startswith("sqlite:///"):
+        from metering.ledger.sqlite import SqliteBook
 
+        return SqliteBook(folder / url.removeprefix("sqlite:///"))
+    from metering.ledger.postgres import PostgresBook
 
-def _escape(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def _configure(connection: sqlite3.Connection, _: object) -> None:
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "recursive_triggers = ON",
-        "trusted_schema = OFF",
-    ):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _create(con: sa.Connection) -> None:
-    con.exec_driver_sql("BEGIN IMMEDIATE")
-    create_missing(con)
-    _run(con, sql("ledger", "balanced.sqlite"))
-    con.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
-    con.exec_driver_sql("COMMIT")
-
-
-def create_missing(con: sa.Connection) -> None:
-    """Make every table that is not there yet, with the triggers that keep its rows; `con` is in a transaction."""
-    there = set(sa.inspect(con).get_table_names())
-    metadata().create_all(con)
-    for table in tables().values():
-        if table.stored == "ledger" and table.name not in there:
-            fixed = ", ".join(
-                f'"{column.name}"' for column in metadata().tables[table.name].c if column.name not in table.mutable
-            )
-            _run(con, sql("ledger", "append_only.sqlite").format(table=table.name, fixed=fixed))
-
-
-def _run(con: sa.Connection, script: str) -> None:
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            con.exec_driver_sql(statement)
-            statement = ""
+    return PostgresBook(url)
 
 
 def insert(con: sa.Connection, table: str, records: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to a table."""
+    """Add rows to a table; all of them name the same columns."""
     listed: Sequence[Mapping[str, Any]] = list(records)
-    if not listed:
-        return
+    if listed:
+        names = tuple(listed[0])
+        insert_rows(con, table, names, (tuple(map(record.__getitem__, names)) for record in listed))
+
+
+def insert_rows(con: sa.Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Add rows, each the values of the named columns, to a table: as many at a time as memory should hold."""
     found = metadata().tables[table]
     if "recorded" in found.c:
         last = con.scalar(sa.select(sa.func.max(found.c.recorded))) or 0
-        listed = [{**record, "recorded": last + count} for count, record in enumerate(listed, 1)]
-    con.execute(found.insert(), listed)
+        names = ("recorded", *names)
+        rows = ((last + count, *row) for count, row in enumerate(rows, 1))
+    # The driver gets the rows as they are: SQLAlchemy's own work on each costs more than storing it.
+    statement, encoders = _insertion(found, tuple(names), con.dialect)
+    listed = iter(rows)
+    while part := list(islice(listed, MOST_ROWS)):
+        con.exec_driver_sql(statement, [_encoded(row, encoders) for row in part] if encoders else part)
+
+
+Encoders = dict[int, Callable[[Any], Any]]
+"""What makes of a value what the driver takes, by its place in a row."""
+
+
+def _encoded(row: Sequence[Any], encoders: Encoders) -> tuple[Any, ...]:
+    return tuple(encoders[place](value) if place in encoders else value for place, value in enumerate(row))
+
+
+@lru_cache
+def _insertion(table: sa.Table, names: tuple[str, ...], dialect: sa.Dialect) -> tuple[str, Encoders]:
+    """The statement with a parameter for each column, and the encoders of the columns that need one."""
+    quote = dialect.identifier_preparer.quote
+    processors = (table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names)
+    sign = "?" if dialect.paramstyle == "qmark" else "%s"
+    columns = ", ".join(quote(name) for name in names)
+    statement = f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({', '.join([sign] * len(names))})"
+    return statement, {place: encode for place, encode in enumerate(processors) if encode is not None}
 
 
 def change(con: sa.Connection, table: str, key: Mapping[str, Any], **values: Any) -> None:
@@ -293,11 +226,12 @@ def rows(con: sa.Connection, table: str, **where: Any) -> list[dict[str, Any]]:
             many.append((name, list(dict.fromkeys(value))))
         else:
             query = query.where(found.c[name] == value)
-    taken = [row for part in _parts(query, found, many) for row in con.execute(part)]
+    taken = [row for part in _parts(query, found, many) for row in con.execute(part).all()]
     if any(len(values) > MOST_VALUES for _, values in many):
         places = [known.names.index(name) for name in known.key]
         taken.sort(key=lambda row: [row[place] for place in places])
-    return [dict(zip(known.names, row, strict=True)) for row in taken]
+    names = known.names
+    return [dict(zip(names, row, strict=True)) for row in taken]
 
 
 def _parts(query: sa.Select[Any], table: sa.Table, many: list[tuple[str, list[Any]]]) -> Iterator[sa.Select[Any]]:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from metering.failpoints import failpoint
-from metering.ledger.book import VERSION, create_missing
+from metering.ledger.book import VERSION, Book
 from metering.ledger.tables import metadata
 
 
-def migrate(con: sa.Connection, version: int, now: int) -> None:
+def migrate(book: Book, con: sa.Connection, version: int, now: int) -> None:
     """Bring a ledger of an earlier version to this one; `con` is in a write transaction."""
-    create_missing(con)
+    book.create_missing(con)
     for step in range(version, VERSION):
         STEPS[step](con, now)
-    con.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+    book.set_version(con)
     failpoint("upgrade.before_commit")
 
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from metering.ledger.book import insert
+from metering.ledger.book import insert_rows
 from metering.ledger.tables import metadata
+from metering.schema import table as schema
 from metering.sql import sql
 
 
@@ -46,8 +47,8 @@ class Journal:
         transactions, entries = metadata().tables["transactions"], metadata().tables["entries"]
         self._transaction = con.scalar(sa.select(sa.func.max(transactions.c.transaction))) or 0
         self._entry = con.scalar(sa.select(sa.func.max(entries.c.entry))) or 0
-        self._heads: list[dict[str, Any]] = []
-        self._entries: list[dict[str, Any]] = []
+        self._heads: list[tuple[Any, ...]] = []
+        self._entries: list[tuple[Any, ...]] = []
         self._invoices: set[str] = set()
 
     def post(self, kind: str, entries: Iterable[Entry]) -> int | None:
@@ -55,36 +56,19 @@ class Journal:
         moving = [entry for entry in entries if entry.amount_minor]
         if not moving:
             return None
-        assert sum(entry.amount_minor for entry in moving) == 0, (kind, moving)
-        assert len({entry.currency for entry in moving}) == 1, (kind, moving)
-        assert {entry.ledger_account for entry in moving} <= chart().keys(), (kind, moving)
+        accounts, amounts, _, currencies, *_ = zip(*moving, strict=True)
+        assert sum(amounts) == 0, (kind, moving)
+        assert len(set(currencies)) == 1, (kind, moving)
+        assert chart().keys() >= set(accounts), (kind, moving)
         self._transaction += 1
         for entry in moving:
             self._entry += 1
-            self._entries.append(
-                {
-                    "entry": self._entry,
-                    "transaction": self._transaction,
-                    "ledger_account": entry.ledger_account,
-                    "account_id": entry.account_id,
-                    "currency": entry.currency,
-                    "debit_minor": max(entry.amount_minor, 0),
-                    "credit_minor": max(-entry.amount_minor, 0),
-                    "invoice": entry.invoice,
-                    "payment": entry.payment,
-                    "reference": entry.reference,
-                }
-            )
+            debit, credit = max(entry.amount_minor, 0), max(-entry.amount_minor, 0)
+            where, who, currency = entry.ledger_account, entry.account_id, entry.currency
+            self._entries.append((self._entry, self._transaction, where, who, currency, debit, credit, *entry[4:]))
             if entry.invoice:
                 self._invoices.add(entry.invoice)
-        self._heads.append(
-            {
-                "transaction": self._transaction,
-                "posted_at": self._posted_at,
-                "kind": kind,
-                "run": self._run,
-            }
-        )
+        self._heads.append((self._transaction, self._posted_at, kind, self._run))
         return self._transaction
 
     def touch(self, invoice: str) -> None:
@@ -93,8 +77,8 @@ class Journal:
 
     def flush(self) -> None:
         """Write everything posted so far."""
-        insert(self._con, "entries", self._entries)
-        insert(self._con, "transactions", self._heads)
+        insert_rows(self._con, "entries", schema("entries").names, self._entries)
+        insert_rows(self._con, "transactions", schema("transactions").names, self._heads)
         refresh_status(self._con, self._invoices)
         self._heads, self._entries, self._invoices = [], [], set()
 

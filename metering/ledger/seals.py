@@ -8,15 +8,19 @@ breaking it and all that follow.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 import msgspec
 import sqlalchemy as sa
 
 from metering.ledger.book import insert
-from metering.ledger.tables import counter, metadata
+from metering.ledger.tables import counter, last_rows, metadata
 from metering.schema import tables
+from metering.sql import sql
 
 GENESIS = "0" * 64
+_MANY = 5_000
+"""Rows that are held in memory at once."""
 
 
 def sealed_tables() -> list[str]:
@@ -33,10 +37,9 @@ def seal(con: sa.Connection, run: int, made_at: int) -> str | None:
     seals = metadata().tables["seals"]
     number = (con.scalar(sa.select(sa.func.max(seals.c.seal))) or 0) + 1
     made = []
-    for name in sealed_tables():
-        column = metadata().tables[name].c[counter(name)]
-        through = con.scalar(sa.select(sa.func.max(column))) or 0
-        previous, since = last_seal(con, name)
+    sealed = last_seals(con)
+    for name, through in con.execute(last_rows(*sealed_tables())).all():
+        previous, since = sealed.get(name, (GENESIS, 0))
         if through > since:
             digest = hash_since(con, name, previous, since, through)
             made.append(
@@ -55,17 +58,15 @@ def seal(con: sa.Connection, run: int, made_at: int) -> str | None:
     return hashlib.sha256("".join(str(row["hash"]) for row in made).encode()).hexdigest()
 
 
-def last_seal(con: sa.Connection, name: str) -> tuple[str, int]:
-    """The hash of a table's last seal, and the last row under it."""
-    seals = metadata().tables["seals"]
-    query = (
-        sa.select(seals.c.hash, seals.c.through)
-        .where(seals.c.sealed_table == name)
-        .order_by(seals.c.seal.desc())
-        .limit(1)
-    )
-    row = con.execute(query).first()
-    return (row.hash, row.through) if row else (GENESIS, 0)
+def last_seals(con: sa.Connection) -> dict[str, tuple[str, int]]:
+    """The hash of each table's last seal, and the last row under it."""
+    return {row.sealed_table: (row.hash, row.through) for row in con.execute(_last_seals())}
+
+
+@cache
+def _last_seals() -> sa.TextClause:
+    one = sql("ledger", "last_seal")
+    return sa.text(" UNION ALL ".join(one.format(table=name) for name in sealed_tables()))
 
 
 def hash_since(con: sa.Connection, name: str, previous: str, since: int, through: int) -> str:
@@ -77,7 +78,7 @@ def hash_since(con: sa.Connection, name: str, previous: str, since: int, through
     query = sa.select(*(column for column in table.c if column.name not in mutable)).order_by(count)
     # The first seal has no lower bound, so that nothing can be slipped in before the first row.
     query = query.where(count <= through, *([count > since] if since else []))
-    for row in con.execute(query):
-        digest.update(msgspec.json.encode(list(row)))
-        digest.update(b"\n")
+    encode = msgspec.json.Encoder().encode
+    for part in con.execute(query).partitions(_MANY):
+        digest.update(b"\n".join((*(encode(list(row)) for row in part), b"")))
     return digest.hexdigest()

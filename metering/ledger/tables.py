@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from metering.schema import Column, Table, tables
+from metering.sql import sql
 
 
 class _Digits(sa.TypeDecorator[int]):
@@ -25,16 +26,19 @@ class _Digits(sa.TypeDecorator[int]):
 
 
 _INTEGER = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+# Texts are compared by code point everywhere, whatever language a server speaks.
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_USAGE = _Digits().with_variant(sa.Numeric(38, 0), "postgresql")
 _TYPES: dict[str, Any] = {
-    "text": sa.Text(),
-    "day": sa.Text(),
-    "month": sa.Text(),
-    "decimal": sa.Text(),
+    "text": _TEXT,
+    "day": _TEXT,
+    "month": _TEXT,
+    "decimal": _TEXT,
     "integer": _INTEGER,
     "money": _INTEGER,
     "instant": _INTEGER,
     "flag": _INTEGER,
-    "usage": _Digits(),
+    "usage": _USAGE,
 }
 
 
@@ -55,6 +59,13 @@ OWN_COUNTERS = {"transactions": "transaction", "entries": "entry", "runs": "run"
 def counter(name: str) -> str:
     """The column that counts a table's rows from 1 in the order of recording: what a seal goes by."""
     return OWN_COUNTERS.get(name, "recorded")
+
+
+@cache
+def last_rows(*names: str) -> sa.TextClause:
+    """The statement that asks for the last row of each of some tables, in the order of recording; 0 of an empty one."""
+    one = sql("ledger", "last_row")
+    return sa.text(" UNION ALL ".join(one.format(table=name, counter=counter(name)) for name in names))
 
 
 def _add(found: sa.MetaData, table: Table) -> None:

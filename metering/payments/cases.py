@@ -17,7 +17,7 @@ from metering.sql import sql
 def load_case(con: sa.Connection, invoice: str) -> Case:
     """An invoice with its attempts and its live intent, from one view of the ledger."""
     head = _query(con, "case", invoice=invoice).mappings().one()
-    live = _query(con, "live_intent", invoice=invoice).mappings().first()
+    live = _query(con, "live_intent", invoice=invoice).mappings().first() if head["intents_made"] else None
     return Case(
         **head,
         attempts=tuple(Attempt(**row) for row in _query(con, "attempts", invoice=invoice).mappings()),

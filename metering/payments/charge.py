@@ -8,6 +8,7 @@ on with, and a lost answer is the same as a death.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -27,6 +28,8 @@ MOST_STARTS = 2
 """Attempts that one visit may store: the second only where the first one's intent took no attempt at all."""
 MOST_CONFIRMS = 2
 """A confirm that got no answer is sent once more in a visit; after that the next run looks again."""
+SERVER_ERROR = "http_5"
+"""How the code begins of an answer that a gateway may keep under its key, and repeat for a day."""
 
 _FOUND_FIRST = {"unconfirmed": 1, "cancelled": 2}
 """Of several intents of one name the one that money may have moved through is taken."""
@@ -52,6 +55,8 @@ class Visit:
         self._fresh: str | None = None
         self._starts = 0
         self._confirms = 0
+        self._server_errors = 0
+        self._create_failed = False
 
     @property
     def case(self) -> Case:
@@ -143,7 +148,7 @@ class Visit:
             self._postponed()
         else:
             self._starts += 1
-            self._confirms = 0
+            self._confirms = self._server_errors = 0
             self._write(lambda con: record.start(con, self.desk, self.invoice, case))
             made = self.case.intent
             if case.intent is None and made is not None and not self.desk.run.looks_first:
@@ -166,9 +171,11 @@ class Visit:
         if answer is None:
             failpoint("payment.before_create")
             try:
-                answer = self._call(live, lambda gateway: gateway.create(order, f"{live.intent}/create"))
+                key = self._create_key(live)
+                answer = self._call(live, lambda gateway: gateway.create(order, key))
             except NoAnswer as silence:
-                if not fresh:
+                failed_before, self._create_failed = self._create_failed, str(silence).startswith(SERVER_ERROR)
+                if not fresh and (failed_before or not self._create_failed):
                     raise
                 self.why = str(silence) or self.why
                 return
@@ -181,8 +188,17 @@ class Visit:
             self._alarm(live, found.reason, answer)
             return
         ref = answer.ref
-        self._write(lambda con: record.name_intent(con, live, ref))
+        case = replace(self.case, intent=replace(live, gateway_ref=ref, state="created"))
+        self._write(lambda con: record.name_intent(con, live, ref), then=case)
         self._reading = answer if (found.kind, answer.status) == ("open", "unconfirmed") else None
+
+    def _create_key(self, live: Live) -> str:
+        """The key of the creation; another one where the gateway may keep a failure under that.
+
+        An intent of which nobody stored the id is never confirmed, so a second one of its name moves no money.
+        """
+        usual = f"{live.intent}/create"
+        return f"{usual}/run-{self.desk.run.run}" if self._create_failed else usual
 
     def _find(self, live: Live) -> Intent | None:
         listed = self._call(live, lambda gateway: gateway.find(live.customer, live.invoice))
@@ -200,7 +216,7 @@ class Visit:
 
     def _confirm(self, live: Live, ref: str) -> None:
         if self._confirms == MOST_CONFIRMS:
-            self._stop(self.why)
+            self._leave(live)
             return
         self._confirms += 1
         attempt = self.case.attempts[-1]
@@ -208,11 +224,25 @@ class Visit:
         failpoint("payment.before_confirm")
         try:
             answer = self._call(live, lambda gateway: gateway.confirm(ref, attempt.payment_method, key))
+        except NoAnswer as silence:
+            self._server_errors += str(silence).startswith(SERVER_ERROR)
+            raise
         except Refused as refusal:
             self._refused_confirm(live, ref, refusal)
             return
         failpoint("payment.after_confirm")
         self._learn(live, answer, own=True)
+
+    def _leave(self, live: Live) -> None:
+        """Leave a confirm without an answer to the next run.
+
+        If it is one of an earlier run and the gateway fails again at every send of it, the failure may be kept
+        under its key: then the intent, which still reads as unconfirmed, takes no attempt any more.
+        """
+        if self._server_errors == MOST_CONFIRMS and not self._starts:
+            self._write(lambda con: record.cancelling(con, live))
+        else:
+            self._stop(self.why)
 
     def _refused_confirm(self, live: Live, ref: str, refusal: Refused) -> None:
         """This send did nothing, but an earlier one of it may have: the intent tells."""
@@ -273,9 +303,11 @@ class Visit:
     def _stop(self, why: str) -> None:
         self.stuck, self.why = True, why
 
-    def _write(self, work: Callable[[sa.Connection], list[Event]]) -> None:
+    def _write(self, work: Callable[[sa.Connection], list[Event]], then: Case | None = None) -> None:
+        """Do a transaction's work, and learn how the case stands then, unless that is known."""
+
         def write(con: sa.Connection) -> tuple[list[Event], Case]:
-            return work(con), load_case(con, self.invoice)
+            return work(con), then or load_case(con, self.invoice)
 
         events, self._case = self.desk.commits.write(write)
         self.events += events

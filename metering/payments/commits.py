@@ -49,8 +49,11 @@ class Commits:
             jobs, self._waiting = self._waiting, []
         try:
             with self._book.write() as con:
-                for job in jobs:
-                    _run(con, job)
+                if len(jobs) == 1:
+                    jobs[0].result = jobs[0].work(con)
+                else:
+                    for job in jobs:
+                        _run(con, job)
         except BaseException as error:
             for job in jobs:
                 job.error = job.error or error

@@ -223,9 +223,10 @@ def _succeeded(con: sa.Connection, desk: Desk, case: Case, last: Attempt, found:
     rest -= _use_reserved(journal, case, rest)
     journal.flush()
     events = [Event("succeeded", case.invoice, case.currency, live.amount_minor)]
-    terms = terms_of(load_case(con, case.invoice), desk.payments, desk.gateway)
-    if rest > 0 and not terms.charge_minor:
-        events += _carry(con, desk, case.invoice, terms.carry_minor)
+    if rest > 0:
+        terms = terms_of(load_case(con, case.invoice), desk.payments, desk.gateway)
+        if not terms.charge_minor:
+            events += _carry(con, desk, case.invoice, terms.carry_minor)
     failpoint("payment.before_record")
     return events
 

@@ -8,9 +8,11 @@ from outside are never passed on, only codes, so that no secret can be in them.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from itertools import takewhile
@@ -31,6 +33,8 @@ T = TypeVar("T")
 
 TIMEOUT_SECONDS = (5, 30)
 """For the connection, and for silence within an answer."""
+LONGEST_SECONDS = 60
+"""For the whole of an answer, also where it comes drop by drop."""
 KEY = "STRIPE_API_KEY"
 PAGE = 100
 LONGEST = 8
@@ -259,19 +263,58 @@ class _Sessions:
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request over this thread's connection."""
-        import requests
-
         session: requests.Session | None = getattr(self._mine, "session", None)
         if session is None:
-            session = self._mine.session = requests.Session()
+            session = self._mine.session = self._open(str(args[1]))
             self._all.append(session)
         kwargs["allow_redirects"] = False
-        return session.request(*args, **kwargs)
+        limit = threading.Timer(LONGEST_SECONDS, _cut, (self._mine.__dict__,))
+        limit.daemon = True
+        limit.start()
+        try:
+            return session.request(*args, **kwargs)
+        finally:
+            limit.cancel()
+
+    def _open(self, url: str) -> requests.Session:
+        """A session for this thread, which knows the socket that it waits for an answer on."""
+        import requests
+        from requests.utils import get_environ_proxies
+
+        session = requests.Session()
+        # Looked up once, not at every request; and no password file replaces the secret.
+        session.proxies = get_environ_proxies(url)
+        session.trust_env = False
+        mine = self._mine.__dict__
+        for adapter in session.adapters.values():
+            classes = adapter.poolmanager.pool_classes_by_scheme  # type: ignore[attr-defined]
+            adapter.poolmanager.pool_classes_by_scheme = {  # type: ignore[attr-defined]
+                scheme: _noting(pool, mine) for scheme, pool in classes.items()
+            }
+        return session
 
     def close(self) -> None:
         """Close every thread's connection."""
         for session in self._all:
             session.close()
+
+
+def _noting(pool: Any, mine: dict[str, Any]) -> Any:
+    """A kind of connection pool whose connections note their socket when they are made."""
+
+    def connect(connection: Any) -> None:
+        pool.ConnectionCls.connect(connection)
+        mine["socket"] = connection.sock
+
+    kind = type("Connection", (pool.ConnectionCls,), {"connect": connect})
+    return type("Pool", (pool,), {"ConnectionCls": kind})
+
+
+def _cut(mine: dict[str, Any]) -> None:
+    """End the connection below whatever is being read from it."""
+    if "socket" in mine:
+        with suppress(OSError):
+            socket.socket.shutdown(mine["socket"], socket.SHUT_RDWR)
 
 
 def _open(key: str, api_base: str, sessions: _Sessions) -> StripeClient:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
-from urllib.parse import quote
 
 import msgspec
 
@@ -19,6 +17,7 @@ from metering.config import CONFIG_NAME
 from metering.errors import MeteringError, UsageError
 from metering.home import Home
 from metering.lake.store import Lake, sha256_of
+from metering.ledger.sqlite import copy_sqlite
 
 MANIFEST = "backup.json"
 LEDGER = "ledger.db"
@@ -93,7 +92,7 @@ def _check(home: Home, target: Path) -> None:
 def _copy(home: Home, folder: Path) -> Manifest:
     # The ledger first: whatever it names is in the lake by then, and what the lake has beyond it is taken over.
     if home.book.exists:
-        copy_sqlite(home.book.path, folder / LEDGER)
+        home.book.save(folder / LEDGER)
     _copy_lake(home.lake, folder / "lake")
     for name in (CONFIG_NAME, *SETTINGS):
         if (home.path / name).exists():
@@ -108,27 +107,6 @@ def _copy(home: Home, folder: Path) -> Manifest:
     for path in (*files_of(folder), *(path for path in folder.rglob("*") if path.is_dir()), folder):
         sync(path)
     return manifest
-
-
-def copy_sqlite(source: Path, target: Path) -> None:
-    """A consistent copy of a database that others may be writing to, as one file without a log."""
-    with (
-        closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True, timeout=60)) as here,
-        closing(sqlite3.connect(target)) as there,
-    ):
-        try:
-            here.backup(there)
-            there.execute("PRAGMA journal_mode = DELETE")
-            found = there.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            found = str(error)
-    if found != "ok":
-        raise MeteringError(
-            f"{source} is damaged: {found}.",
-            unchanged="No backup was made.",
-            remedy="Run `metering verify`, and keep the earlier backups.",
-        )
-    target.chmod(0o600)
 
 
 def _copy_lake(lake: Lake, target: Path) -> None:

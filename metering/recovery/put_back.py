@@ -18,7 +18,8 @@ from metering.failpoints import failpoint
 from metering.lake import store
 from metering.lake.store import Lake, sha256_of
 from metering.ledger.archive import tip_of
-from metering.ledger.book import Book
+from metering.ledger.book import Book, open_book
+from metering.ledger.sqlite import SqliteBook
 from metering.recovery.backup import (
     LEDGER,
     MANIFEST,
@@ -104,14 +105,14 @@ def _proven(folder: Path, backup: Path) -> Manifest:
 
 def _write_home(path: Path, folder: Path, manifest: Manifest, say: Say) -> None:
     config = load_config((folder if _says_nothing(path / CONFIG_NAME) else path) / CONFIG_NAME)
-    if "://" in config.lake.url or not config.ledger.url.startswith("sqlite:///"):
+    if "://" in config.lake.url:
         raise UsageError(
-            "A backup is put back into a lake that is a folder and a ledger that is a SQLite file.",
+            "A backup is put back into a lake that is a folder.",
             unchanged="Nothing was put back.",
-            remedy="Restore the object store and the database with their own tools, then run `metering restore`.",
+            remedy="Restore the object store with its own tools, then run `metering restore`.",
         )
-    ledger = path / config.ledger.url.removeprefix("sqlite:///")
-    _check_same(ledger, folder / LEDGER)
+    ledger = open_book(config.ledger.url, path)
+    _check_same(ledger, SqliteBook(folder / LEDGER))
     for name in (CONFIG_NAME, *SETTINGS):
         if _says_nothing(path / name):
             (path / name).unlink(missing_ok=True)
@@ -127,8 +128,8 @@ def _write_home(path: Path, folder: Path, manifest: Manifest, say: Say) -> None:
         _put_folder(folder / SANDBOX, path / SANDBOX)
     _put_inbox(path, folder, put)
     failpoint("restore.before_ledger")
-    if (folder / LEDGER).exists() and put(folder / LEDGER, ledger):
-        ledger.chmod(0o600)
+    if (folder / LEDGER).exists():
+        counts[_load(ledger, folder / LEDGER)] += 1
     # The configuration comes last: without it no command takes the folder for a home.
     for name in (*SETTINGS, CONFIG_NAME):
         if name not in manifest.files or put(folder / name, path / name):
@@ -144,17 +145,24 @@ def _says_nothing(path: Path) -> bool:
     return not path.exists() or path.read_bytes() == shipped(f"schemas/home/{path.name}").read_bytes()
 
 
-def _check_same(here: Path, there: Path) -> None:
+def _load(ledger: Book, copy: Path) -> bool:
+    try:
+        return ledger.load(copy)
+    except OSError as error:
+        raise _cannot_write(ledger.name, error) from None
+
+
+def _check_same(here: Book, there: Book) -> None:
     """Refuse a home whose ledger is of another book than the backup's."""
-    if not here.exists() or not there.exists():
+    if not here.exists or not there.exists:
         return
     tips = []
-    for path in (here, there):
-        with Book(path).read() as con:
+    for book in (here, there):
+        with book.read() as con:
             tips.append(tip_of(con, 1))
     if tips[0] and tips[1] and tips[0] != tips[1]:
         raise UsageError(
-            f"{here} is the ledger of another book than the backup's.",
+            f"{here.name} is the ledger of another book than the backup's.",
             unchanged="Nothing was put back.",
             remedy="Restore into an empty folder, or into the home that the backup is of.",
         )
@@ -206,11 +214,15 @@ def _copy(source: Path, target: Path) -> None:
         part.replace(target)
         sync(target.parent)
     except OSError as error:
-        raise MeteringError(
-            f"{target} cannot be written: {error.strerror or error}.",
-            unchanged="What was put back stays; nothing was overwritten.",
-            remedy="Make room, then run the same command again: it goes on.",
-        ) from None
+        raise _cannot_write(str(target), error) from None
+
+
+def _cannot_write(what: str, error: OSError) -> MeteringError:
+    return MeteringError(
+        f"{what} cannot be written: {error.strerror or error}.",
+        unchanged="What was put back stays; nothing was overwritten.",
+        remedy="Make room, then run the same command again: it goes on.",
+    )
 
 
 def _put_folder(source: Path, target: Path) -> None:

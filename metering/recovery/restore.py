@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from metering.clock import Clock
 from metering.errors import DONE, MeteringError, UsageError, worst
 from metering.failpoints import failpoint
 from metering.home import Home
 from metering.ledger import archive
+from metering.ledger.book import Book
 from metering.payments.adopt import MOVED, adopt, held_intents, lost_intents
 from metering.payments.gateway import NoAnswer, open_gateway
 from metering.recovery.put_back import put_back
@@ -36,25 +34,19 @@ def restore(path: Path, backup: Path | None, clock: Clock, say: Say) -> int:
             remedy="Name a backup: `metering restore BACKUP`.",
         )
     with home.lock():
-        _check_sound(home.book.path)
+        _check_sound(home.book)
         _take_over(home, say)
     return _ask_gateway(home, say)
 
 
-def _check_sound(ledger: Path) -> None:
+def _check_sound(ledger: Book) -> None:
     """Refuse to build on a damaged ledger."""
-    if not ledger.exists():
-        return
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(ledger))}?mode=ro", uri=True, timeout=60)) as con:
-            found = con.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
+    found = ledger.damage(thorough=True)
+    if found:
         raise MeteringError(
             f"The ledger {ledger.name} is damaged: {found}.",
             unchanged="The ledger is as it was.",
-            remedy=f"Move {ledger.name} and {ledger.name}-wal away, then run `metering restore` again.",
+            remedy=f"{ledger.aside}, with what lies beside it, then run `metering restore` again.",
         )
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from metering.errors import UsageError
 from metering.home import Home
@@ -25,12 +22,13 @@ def upgrade(home: Home, say: Callable[[str], None], backup: Path | None = None) 
     old version or of the new one. Raises UsageError for data of a newer version, or of one that was never released.
     """
     home.lake.manifest()
-    version = version_of(home)
-    if version in (None, VERSION):
+    version = home.book.version()
+    if version is None or version == VERSION:
+        home.book.prepare()
         return False
     if version > VERSION or version < OLDEST:
         raise UsageError(
-            f"The ledger {home.book.path.name} has schema version {version};"
+            f"The ledger {home.book.name} has schema version {version};"
             f" this engine brings versions {OLDEST} to {VERSION} forward.",
             unchanged="Nothing was changed.",
             remedy="Use the version of metering that wrote it, or a newer one.",
@@ -40,19 +38,9 @@ def upgrade(home: Home, say: Callable[[str], None], backup: Path | None = None) 
         place.absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         back_up(home, place)
         say(f"Backup: {place}")
-        home.book.migrate(lambda con: migrate(con, version, home.now))
-    say(f"The ledger {home.book.path.name}: schema version {version} became {VERSION}.")
+        home.book.migrate(lambda con: migrate(home.book, con, version, home.now))
+    say(f"The ledger {home.book.name}: schema version {version} became {VERSION}.")
     return True
-
-
-def version_of(home: Home) -> int | None:
-    """The schema version of the ledger; None where there is none yet."""
-    if not home.book.exists:
-        return None
-    with closing(sqlite3.connect(f"file:{quote(str(home.book.path))}?mode=ro", uri=True, timeout=60)) as con:
-        version = int(con.execute("PRAGMA user_version").fetchone()[0])
-    # A ledger that was cut off while it was made has no version yet, and nothing in it.
-    return version or None
 
 
 def _new_place(home: Home, version: int) -> Path:

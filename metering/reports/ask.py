@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -12,14 +13,17 @@ from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import compose, connect
+from metering.lake import compose, connect, give_files, reads
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
-from metering.schema import arrow_schema
+from metering.schema import arrow_schema, tables
 from metering.sql import sql
+from metering.state import open_usage
+from metering.state.files import BROKEN
 from metering.usage import meter
 from metering.values import Month, format_instant
 
+Answer = TypeVar("Answer")
 IDLE_DAYS = 90
 USAGE_BY = ("account", "project", "snapshot", "day")
 GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
@@ -27,6 +31,7 @@ GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
 
 
 _CURRENCIES = "SELECT account_id, currency FROM current_accounts"
+_RESOLVED = "SELECT id FROM quarantine_resolutions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Filter:
     as_of: int | None = None
     snapshot_id: str | None = None
     days: int = IDLE_DAYS
+    all_events: bool = False
+    """Read all events, also where the state of the lifespans would answer."""
 
     @property
     def told(self) -> str:
@@ -56,9 +63,24 @@ class Filter:
 
 def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     """The rows of a report, sorted: money in minor units, usage in byte-microseconds, instants in microseconds."""
+
+    def rows(desk: Desk) -> pa.Table:
+        desk.prepare(name)
+        return desk.con.sql(desk.query(name)).to_arrow_table()
+
+    return at_desk(home, rows, wanted)
+
+
+def at_desk(home: Home, task: Callable[[Desk], Answer], wanted: Filter = Filter()) -> Answer:
+    """What is done at a desk; done again with all events where files of the state are gone or damaged."""
     desk = Desk(home, wanted)
-    desk.prepare(name)
-    return desk.con.sql(desk.query(name)).to_arrow_table()
+    try:
+        return task(desk)
+    except BROKEN:
+        if not desk.is_kept:
+            raise
+    desk.con.close()
+    return task(Desk(home, replace(wanted, all_events=True)))
 
 
 def report_name(
@@ -102,6 +124,8 @@ class Desk:
         self.wanted = wanted
         self.con: duckdb.DuckDBPyConnection = connect(home.config.engine.memory_limit)
         self._opened: set[str] = set()
+        self.is_kept = False
+        """Whether lifespans come from the state."""
         self._give_filter()
 
     def prepare(self, name: str) -> None:
@@ -111,7 +135,10 @@ class Desk:
             raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {told}.")
         if name in GIVEN:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
-        _SOURCES.get(name, Desk.ledger)(self)
+        if name in _SOURCES:
+            _SOURCES[name](self)
+        else:
+            self.ledger(sql("reports", name))
 
     def query(self, name: str) -> str:
         """The SQL of a report, once it is prepared."""
@@ -143,10 +170,17 @@ class Desk:
 
     # What reports read
 
-    def ledger(self) -> None:
-        """The book's tables, the accounts in force, and how invoices were settled."""
-        if self._first("ledger"):
+    def ledger(self, *queries: str) -> None:
+        """The book's tables, all of them or those that some queries read; once all are there, as they stood then."""
+        if "ledger" in self._opened:
+            return
+        if not queries:
+            self._opened.add("ledger")
             attach_ledger(self.con, self.home.book)
+            return
+        known = [name for name, found in tables().items() if found.stored == "ledger"]
+        wanted = {name for query in queries for name in reads(query, known, "reports", "usage")}
+        attach_ledger(self.con, self.home.book, tuple(sorted(wanted)))
 
     def allocations(self) -> None:
         """The shares of the snapshots in all issued lines."""
@@ -155,27 +189,36 @@ class Desk:
             return
         months = [row[0] for row in self.con.execute("FROM closes SELECT month ORDER BY month").fetchall()]
         paths = [self.home.lake.root / path_of(month, "allocations") for month in months]
-        present = [str(path) for path in paths if path.exists()]
+        present = [path for path in paths if path.exists()]
         if present:
-            self.con.read_parquet(present).create_view("allocations", replace=True)
+            give_files(self.con, "allocations", present)
         else:
-            self.con.from_arrow(arrow_schema("allocations").empty_table()).create_view("allocations", replace=True)
+            self.con.register("allocations", arrow_schema("allocations").empty_table())
 
     def lifespans(self) -> None:
         """The relations of usage, with time standing at now."""
         if not self._first("usage"):
             return
-        self.events()
-        meter.open_relations(self.con, self.home.now, self.home.config.billing.zone, keep_lifespans=True)
+        self._first("events")
+        home, wanted = self.home, self.wanted
+        zone, through = home.config.billing.zone, self._checked()
+        # Also what fails while it is opened may be the state's.
+        self.is_kept = not wanted.all_events
+        self.is_kept = open_usage(
+            self.con, home.lake, home.now, zone, through, anomalies=True, all_events=wanted.all_events
+        )
 
     def events(self) -> None:
         """The events of the lake, and its quarantine."""
-        if not self._first("events"):
-            return
+        if self._first("events"):
+            self.home.lake.attach(self.con, self._checked())
+
+    def _checked(self) -> int | None:
+        """The batch asked for; UsageError if there is none of that number."""
         last = self.home.lake.manifest().last_batch
         if self.wanted.as_of is not None and not 0 <= self.wanted.as_of <= last:
             raise UsageError(f"--as-of {self.wanted.as_of}: the last batch is {last}.")
-        self.home.lake.attach(self.con, self.wanted.as_of)
+        return self.wanted.as_of
 
     def usage(self) -> None:
         """Usage by month."""
@@ -211,10 +254,10 @@ class Desk:
     def anomalies(self) -> None:
         """What a person should know of."""
         self.lifespans()
-        self.ledger()
+        self.ledger(_CURRENCIES, _RESOLVED)
         home, con = self.home, self.con
         known = dict(con.execute(compose(con, _CURRENCIES, "reports")).fetchall())
-        resolved = [row[0] for row in con.execute("FROM quarantine_resolutions SELECT id").fetchall()]
+        resolved = [row[0] for row in con.execute(_RESOLVED).fetchall()]
         months = billed_months(home, con)
         unpriced = [
             meter.Unpriced(u.month, u.account_id, u.sku, u.region, u.period_start, u.period_end)
@@ -249,7 +292,7 @@ class Desk:
         from metering.reports.idle import give_costs
 
         self.lifespans()
-        self.ledger()
+        self.ledger(sql("reports", "idle"), sql("reports", "idle_keys"))
         give_costs(self.home, self.con)
 
 

@@ -19,6 +19,8 @@ GB_HOURS_PLACES = 9
 MONEY_PLACES = 3
 """Places of money as a decimal: no currency has more."""
 
+_MINOR = '"minor digits"'
+
 _Value = Callable[[ReportColumn, int], str]
 """What makes an SQL expression of a column and the bytes in a gigabyte."""
 
@@ -37,18 +39,17 @@ def typed(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
     return table
 
 
-def exact_columns(report: Report, gigabyte_bytes: int) -> str:
-    """The select list that gives a report's columns with exact types, over its SQL; instants are UTC without a zone."""
-    return _select_list(report, gigabyte_bytes, _exact)
+def exact_select(report: Report, gigabyte_bytes: int, rows: str) -> str:
+    """The SELECT that gives a report's columns with exact types, of its SQL; instants are UTC without a zone."""
+    return _select(report, gigabyte_bytes, _exact, f"({rows})")
 
 
 def _converted(report: Report, rows: pa.Table, gigabyte_bytes: int, value: _Value) -> pa.Table:
     from metering.lake import connect
 
-    con = connect()
-    con.execute("SET preserve_insertion_order = true")
+    con = connect(ordered=True)
     con.register("report_rows", _readable(report, rows))
-    return con.sql(f"SELECT {_select_list(report, gigabyte_bytes, value)} FROM report_rows").to_arrow_table()
+    return con.sql(_select(report, gigabyte_bytes, value, "report_rows")).to_arrow_table()
 
 
 def _readable(report: Report, rows: pa.Table) -> pa.Table:
@@ -63,8 +64,12 @@ def _readable(report: Report, rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _select_list(report: Report, gigabyte_bytes: int, value: _Value) -> str:
-    return ", ".join(f'{value(column, gigabyte_bytes)} AS "{column.name}"' for column in report.columns)
+def _select(report: Report, gigabyte_bytes: int, value: _Value, rows: str) -> str:
+    """Currencies are looked at once a row: once a column costs the planner a tenth of a second."""
+    columns = ", ".join(f'{value(column, gigabyte_bytes)} AS "{column.name}"' for column in report.columns)
+    if any(column.kind == "money" for column in report.columns):
+        rows = f"(SELECT *, {_digits()} AS {_MINOR} FROM {rows} AS report)"
+    return f"SELECT {columns} FROM {rows} AS report"
 
 
 def _shown(column: ReportColumn, gigabyte_bytes: int) -> str:
@@ -74,7 +79,7 @@ def _shown(column: ReportColumn, gigabyte_bytes: int) -> str:
             by_digits = " ".join(
                 f"WHEN {digits} THEN CAST({_money(name, digits)} AS VARCHAR)" for digits in (0, 2, MONEY_PLACES)
             )
-            return f"CASE {_digits()} {by_digits} END"
+            return f"CASE {_MINOR} {by_digits} END"
         case "gb_hours":
             return f"CAST({_gb_hours(name, gigabyte_bytes)} AS VARCHAR)"
         case "instant":
@@ -94,7 +99,7 @@ def _exact(column: ReportColumn, gigabyte_bytes: int) -> str:
                 f"WHEN {digits} THEN CAST({_money(name, digits)} AS DECIMAL(38, {MONEY_PLACES}))"
                 for digits in (0, 2, MONEY_PLACES)
             )
-            return f"CASE {_digits()} {by_digits} END"
+            return f"CASE {_MINOR} {by_digits} END"
         case "gb_hours":
             return _gb_hours(name, gigabyte_bytes)
         case "price":

@@ -16,9 +16,9 @@ import duckdb
 from metering import __version__
 from metering.errors import DONE, MeteringError
 from metering.home import Home, Run
-from metering.reports.ask import GIVEN, Desk, state_of
+from metering.reports.ask import GIVEN, Desk, at_desk, state_of
 from metering.reports.catalog import Report, reports
-from metering.reports.exact import exact_columns
+from metering.reports.exact import exact_select
 
 FILE = Path("reports", "reports.duckdb")
 STORAGE = "v1.2.0"
@@ -53,8 +53,7 @@ def publish(home: Home) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        part.unlink(missing_ok=True)
-        _build(home, part)
+        at_desk(home, lambda desk: _build(desk, part))
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
@@ -83,16 +82,17 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
     return DONE
 
 
-def _build(home: Home, part: Path) -> None:
-    desk = Desk(home)
+def _build(desk: Desk, part: Path) -> None:
+    part.unlink(missing_ok=True)
     desk.con.execute(f"ATTACH '{_quoted(str(part))}' AS published (STORAGE_VERSION '{STORAGE}')")
+    desk.ledger()
     for report in published():
         desk.prepare(report.name)
         desk.con.execute(f"CREATE TABLE published.{table_name(report)} AS {exact_rows(desk, report)}")
     with _one_transaction(desk.con):
         for report in published():
             describe(desk.con, report, "published.")
-        _stamp(desk.con, state_of(home))
+        _stamp(desk.con, state_of(desk.home))
     desk.con.execute("DETACH published")
 
 
@@ -105,8 +105,7 @@ def _one_transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def exact_rows(desk: Desk, report: Report) -> str:
     """The SELECT that gives a report's rows with exact types; the desk is prepared for it."""
-    columns = exact_columns(report, desk.home.config.billing.gigabyte_bytes)
-    return f"SELECT {columns} FROM ({desk.query(report.name)}) AS report"
+    return exact_select(report, desk.home.config.billing.gigabyte_bytes, desk.query(report.name))
 
 
 def describe(con: duckdb.DuckDBPyConnection, report: Report, where: str = "") -> None:

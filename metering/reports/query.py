@@ -15,7 +15,7 @@ import pyarrow as pa
 from metering.errors import UsageError
 from metering.home import Home
 from metering.lake import connect
-from metering.reports.ask import Desk
+from metering.reports.ask import Desk, at_desk
 from metering.reports.catalog import Report, ReportColumn
 from metering.reports.publish import KINDS, describe, exact_rows, published, table_name
 
@@ -33,8 +33,7 @@ class Queried:
 
     def printed(self) -> pa.Table:
         """Decimals as text, times as RFC 3339 in UTC, numbers and truth values as they are."""
-        con = connect()
-        con.execute("SET preserve_insertion_order = true")
+        con = connect(ordered=True)
         con.register("answer", self.rows)
         shown = (_shown(f'"{_escaped(name)}"', kind) for name, kind in zip(*_described(con), strict=True))
         return con.sql(f"SELECT {', '.join(shown)} FROM answer").to_arrow_table()
@@ -49,7 +48,7 @@ def query_reports(home: Home, query: str, about: dict[str, str] | None = None) -
     con = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
     con.execute("SET TimeZone = 'UTC'")
     _check_reading(con, query)
-    _give_reports(con, home, query)
+    at_desk(home, lambda desk: _give_reports(con, desk, query))
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     try:
@@ -74,19 +73,19 @@ def _check_reading(con: duckdb.DuckDBPyConnection, query: str) -> None:
         )
 
 
-def _give_reports(con: duckdb.DuckDBPyConnection, home: Home, query: str) -> None:
+def _give_reports(con: duckdb.DuckDBPyConnection, desk: Desk, query: str) -> None:
     """Every report as a table; those that the query names have their rows."""
-    desk = Desk(home)
+    desk.ledger()
     for report in published():
         name = table_name(report)
         if re.search(rf"(?<![\w-]){re.escape(report.name)}(?![\w-])|\b{name}\b", query, re.IGNORECASE):
             desk.prepare(report.name)
             con.register("rows_of_report", desk.con.sql(exact_rows(desk, report)).to_arrow_table())
-            con.execute(f"CREATE TABLE {name} AS FROM rows_of_report")
+            con.execute(f"CREATE OR REPLACE TABLE {name} AS FROM rows_of_report")
             con.unregister("rows_of_report")
         else:
             columns = ", ".join(f'"{column.name}" {KINDS.get(column.kind, "VARCHAR")}' for column in report.columns)
-            con.execute(f"CREATE TABLE {name} ({columns})")
+            con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
         describe(con, report)
 
 

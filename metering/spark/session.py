@@ -27,7 +27,7 @@ EXACT = {
     "spark.sql.files.ignoreMissingFiles": "false",
     "spark.sql.session.timeZone": "UTC",
 }
-"""An overflow is an error and never null, no decimal is rounded, no file is left out. Nobody may set these otherwise."""
+"""An overflow is an error and never null, no decimal is rounded, no file is left out. Nobody may change them."""
 
 _QUIET = {"spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
 _TOO_LARGE = ("ARITHMETIC_OVERFLOW", "NUMERIC_VALUE_OUT_OF_RANGE", "CAST_OVERFLOW", "NUMERIC_OUT_OF_SUPPORTED_RANGE")
@@ -90,7 +90,7 @@ def _check_installed(settings: Engine) -> None:
             f"[engine] master = {settings.master!r} needs Java here, and there is none"
             + (f" in JAVA_HOME = {home}." if home else " on the PATH."),
             unchanged="Nothing was computed or written.",
-            remedy="Install Java 17 or later, or set remote = \"sc://…\": Spark Connect needs none.",
+            remedy='Install Java 17 or later, or set remote = "sc://…": Spark Connect needs none.',
         )
 
 

@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import sqlalchemy as sa
 
 from metering import __version__
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home
-from metering.lake import compose, connect
+from metering.lake import Manifest, compose
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
+from metering.state import with_usage
 from metering.usage import meter
 from metering.values import format_money
 
@@ -91,12 +93,21 @@ def _of_events(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:
     yield "batch", "Number of the last batch.", [({}, str(manifest.last_batch))]
     yield "events", "Events taken in.", [({}, str(events))]
     yield "lake_parts", "Batches, or merged runs of them, with files of their own.", [({}, str(len(manifest.parts())))]
-    yield "quarantine_unresolved", "Bad lines that nobody put aside.", [({}, str(ask(home, "quarantine").num_rows))]
-    con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con)
-    meter.open_relations(con, home.now, home.config.billing.zone)
-    ((alive,),) = con.execute(compose(con, "SELECT count(*) FROM alive", "usage")).fetchall()
+    yield "quarantine_unresolved", "Bad lines that nobody put aside.", [({}, str(_unresolved(home, manifest)))]
+    limit = home.config.engine.memory_limit
+    alive = with_usage(home.lake, home.now, home.config.billing.zone, lambda con: _alive(con, home.now), limit)
     yield "snapshots_alive", "Snapshots that are metered now.", [({}, str(alive))]
+
+
+def _unresolved(home: Home, manifest: Manifest) -> int:
+    """Bad lines that nobody put aside; the report is not asked where there is none at all."""
+    return ask(home, "quarantine").num_rows if any(batch.quarantine for batch in manifest.batches) else 0
+
+
+def _alive(con: duckdb.DuckDBPyConnection, now: int) -> int:
+    meter.set_periods(con, [meter.Period("now", now, now + 1)])
+    ((count,),) = con.execute(compose(con, "SELECT count(*) FROM alive", "usage")).fetchall()
+    return int(count)
 
 
 def _of_money(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:

@@ -1,13 +1,5 @@
 -- One anomaly: what was reported and neither repaired nor guessed.
-SELECT * FROM anomaly_end_before_ready
-UNION ALL
-SELECT * FROM anomaly_ready_twice
-UNION ALL
-SELECT * FROM anomaly_ready_after_end
-UNION ALL
-SELECT * FROM anomaly_end_without_ready
-UNION ALL
-SELECT * FROM anomaly_resized_outside_lifespan
+SELECT * FROM anomalies_for_ever
 UNION ALL
 SELECT * FROM anomaly_unknown_account
 UNION ALL

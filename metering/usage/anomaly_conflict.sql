@@ -19,7 +19,7 @@ FROM (
         ANTI JOIN quarantine_resolutions USING (id)
         WHERE reason = 'conflict'
     ) AS conflicts
-    LEFT JOIN events ON events.source = conflicts.source AND events.id = conflicts.event_id
+    LEFT JOIN disputed_events AS events ON events.source = conflicts.source AND events.id = conflicts.event_id
 ) AS refused
-LEFT JOIN lifespans AS own ON own.snapshot_id = refused.snapshot_id
-LEFT JOIN lifespans AS of_vm ON of_vm.resource_id = refused.vm_id AND of_vm.sku = 'snapshot.vm'
+LEFT JOIN disputed_lifespans AS own ON own.snapshot_id = refused.snapshot_id
+LEFT JOIN disputed_lifespans AS of_vm ON of_vm.resource_id = refused.vm_id AND of_vm.sku = 'snapshot.vm'

@@ -16,5 +16,5 @@ FROM (
     CROSS JOIN scope
     WHERE time > now_us AND type = 'event.retracted'
 ) AS later
-LEFT JOIN (SELECT snapshot_id AS subject_id, account_id FROM lifespans) AS known
+LEFT JOIN (SELECT snapshot_id AS subject_id, account_id FROM changing_lifespans) AS known
     ON subject_id = subject AND type LIKE 'snapshot.%'

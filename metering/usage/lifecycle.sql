@@ -1,5 +1,6 @@
 -- One event that counts: not retracted, and not a retraction (which cannot be retracted itself).
 SELECT
+    batch,
     source,
     id,
     type,

@@ -18,6 +18,7 @@ from metering.errors import MeteringError
 from metering.lake import compose
 from metering.lake.elsewhere import keep, tell, untell
 from metering.sql import sql
+from metering.usage.kept import is_kept, narrow
 from metering.usage.zone import offsets
 from metering.values import Month
 
@@ -40,6 +41,7 @@ _GIVEN = {
     },
     "quarantine_resolutions": {"id": "VARCHAR"},
     "chosen_accounts": {"account_id": "VARCHAR"},
+    "chosen_pairs": {"month": "VARCHAR", "account_id": "VARCHAR"},
     "chosen_snapshots": {"snapshot_id": "VARCHAR"},
 }
 """The columns of the small relations that are handed in."""
@@ -86,7 +88,10 @@ def set_now(con: duckdb.DuckDBPyConnection, now: int) -> None:
 
 def set_periods(con: duckdb.DuckDBPyConnection, periods: Iterable[Period]) -> None:
     """Set the periods that usage is cut into; they should not overlap."""
-    _give(con, "periods", periods)
+    values = list(periods)
+    _give(con, "periods", values)
+    if is_kept(con):
+        narrow(con, min((start for _, start, _ in values), default=_LOWEST))
 
 
 def months_between(first: Month, last: Month) -> list[Month]:
@@ -107,9 +112,13 @@ def day_periods(months: Iterable[Month], zone: tzinfo) -> dict[str, Period]:
     }
 
 
-def account_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Usage per account × SKU × region × period, sorted."""
-    return _ask(con, "account_usage", "period_start", "account_id", "sku", "region")
+def account_usage(con: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[str, str]] | None = None) -> pa.Table:
+    """Usage per account × SKU × region × period, sorted; of all, or of the given months and accounts."""
+    sort = ("period_start", "account_id", "sku", "region")
+    if pairs is None:
+        return _ask(con, "account_usage", *sort)
+    _give(con, "chosen_pairs", pairs)
+    return _ask(con, "chosen_usage", *sort)
 
 
 def project_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
@@ -150,7 +159,8 @@ def alive(con: duckdb.DuckDBPyConnection) -> pa.Table:
 def first_month(con: duckdb.DuckDBPyConnection, zone: tzinfo) -> Month | None:
     """The month in which the first usage up to now lies; None where there is none."""
     with _of_all_time(con):
-        ((used_from,),) = con.execute(compose(con, "SELECT used_from FROM first_usage", "usage")).fetchall()
+        name = "kept_first_usage" if is_kept(con) else "first_usage"
+        ((used_from,),) = con.execute(compose(con, f"SELECT used_from FROM {name}", "usage")).fetchall()
     return None if used_from is None else Month.of(used_from, zone)
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--per-second", type=int, default=100)
     parser.add_argument("--answer-ms", type=int, default=0)
     args = parser.parse_args()
-    os.environ["STRIPE_API_KEY"] = "sk_test_secret"
+    os.environ["STRIPE_API_KEY"] = "sk_test_secret"  # pragma: allowlist secret; made up
     pipe, other = multiprocessing.Pipe()
     server = multiprocessing.get_context("fork").Process(target=serve, args=(other, args.answer_ms), daemon=True)
     server.start()

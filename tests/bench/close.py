@@ -1,15 +1,24 @@
-"""A close up to the cards, against plain SQL inserts of the very rows that it wrote.
+"""A close up to the cards, against plain SQL inserts of the very rows that it wrote into the very same tables.
 
-PYTHONPATH=tests:. python tests/bench/close.py --invoices 100000 [--profile]
+PYTHONPATH=tests:. python tests/bench/close.py --invoices 100000 [--keep DIR] [--profile]
+
+The inserts go into a copy of the ledger as it was before the close, with all its constraints, indexes and triggers:
+one executemany per table, all in one transaction, committed as durably as the close does. The rows are ready as
+tuples before the time begins to count.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import multiprocessing
 import pstats
+import resource
+import shutil
 import sqlite3
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -25,7 +34,7 @@ from metering.values import parse_instant
 ACCOUNTS = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method\n"
 
 
-def given(path: Path, count: int) -> Home:
+def given(path: Path, count: int) -> None:
     """A home with as many accounts, each with one snapshot of a day."""
     home = Home(path)
     home.file("prices.csv", f"{PRICES}\nsnapshot.vm,,USD,0.001,2026-01-01,\n")
@@ -36,48 +45,99 @@ def given(path: Path, count: int) -> Home:
     )
     home.file("inbox/events.jsonl", event_lines(lines))
     home.run("ingest")
-    return home
 
 
-def plain_inserts(ledger: Path, copy: Path) -> tuple[int, float]:
-    """Write every row of the ledger into an empty file: how many, and how long it took."""
-    source = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
-    names = [row[0] for row in source.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    tables = {name: source.execute(f'SELECT * FROM "{name}"').fetchall() for name in names}
-    target = sqlite3.connect(copy, isolation_level=None)
-    began = time.perf_counter()
-    target.execute("BEGIN")
-    for name, rows in tables.items():
-        width = len(source.execute(f'SELECT * FROM "{name}" LIMIT 0').description)
-        target.execute(f'CREATE TABLE "{name}" ({", ".join(f"c{n}" for n in range(width))})')
-        target.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * width)})', rows)
-    target.execute("COMMIT")
-    return sum(map(len, tables.values())), time.perf_counter() - began
+def close(path: Path, profiled: bool) -> tuple[float, float]:
+    """Close up to the cards: seconds on the wall and of the processor."""
+    door = Door(path, Clock(parse_instant("2026-06-01T08:00:00Z")))
+    profile = cProfile.Profile()
+    with patch("metering.close.run.charge_invoices", lambda *_, **__: Outcome()), door.run("close") as run:
+        if profiled:
+            profile.enable()
+        spent = _measured(lambda: run_close(door, run, Options(), lambda sentence: None))
+        profile.disable()
+    if profiled:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
+    return spent
+
+
+def plain_inserts(before: Path, after: Path) -> tuple[int, tuple[float, float]]:
+    """Add the rows that a home's ledger has beyond another one to that other one: how many, and the seconds it took."""
+    new = _rows_beyond(_counts(before / "ledger.db"), after / "ledger.db")
+    book = Door(before, Clock(0)).book
+
+    def insert() -> None:
+        with book.write() as con:
+            cursor = con.connection.cursor()
+            for statement, rows in new:
+                cursor.executemany(statement, rows)
+
+    spent = _measured(insert)
+    assert _counts(before / "ledger.db") == _counts(after / "ledger.db")
+    return sum(len(rows) for _, rows in new), spent
+
+
+def _counts(ledger: Path) -> dict[str, int]:
+    """The last row of each table; entries come before the heads of their transactions, which check them."""
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as con:
+        names = sorted(row[0] for row in con.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+        return {name: con.execute(f'SELECT coalesce(max(rowid), 0) FROM "{name}"').fetchone()[0] for name in names}
+
+
+def _rows_beyond(counts: dict[str, int], ledger: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
+    found = []
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as con:
+        for name, count in counts.items():
+            rows = con.execute(f'SELECT * FROM "{name}" WHERE rowid > {count}').fetchall()
+            if rows:
+                found.append((f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(rows[0]))})', rows))
+    return found
+
+
+def _measured(work: Callable[[], object]) -> tuple[float, float]:
+    began, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - began, time.process_time() - cpu
+
+
+def _alone(work: Callable[..., object], *args: object) -> tuple[object, int]:
+    """Do something in a process of its own: what came of it, and the most memory it took, in MiB."""
+    pipe, other = multiprocessing.Pipe()
+
+    def act() -> None:
+        found = work(*args)
+        other.send((found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
+
+    process = multiprocessing.get_context("fork").Process(target=act)
+    process.start()
+    other.close()
+    found = pipe.recv()
+    process.join()
+    return found
 
 
 def main() -> None:
-    """Close, and print the times."""
+    """Close, insert, and print what both took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--invoices", type=int, default=100_000)
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="Keep the home before the close there, and use it again."
+    )
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "home"
-        given(path, args.invoices)
-        door = Door(path, Clock(parse_instant("2026-06-01T08:00:00Z")))
-        profile = cProfile.Profile()
-        with patch("metering.close.run.charge_invoices", lambda *_, **__: Outcome()), door.run("close") as run:
-            began, cpu = time.perf_counter(), time.process_time()
-            if args.profile:
-                profile.enable()
-            run_close(door, run, Options(), print)
-            profile.disable()
-            seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-        rows, plain = plain_inserts(path / "ledger.db", Path(folder) / "plain.db")
-        print(f"{args.invoices} invoices closed in {seconds:.1f} s ({cpu:.1f} s of a processor)")
-        print(f"{rows} rows by plain inserts: {plain:.1f} s; the close takes {seconds / plain:.0f} times as long")
-    if args.profile:
-        pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
+        kept = args.keep / str(args.invoices) if args.keep else Path(folder) / "given"
+        if not kept.exists():
+            _alone(given, kept, args.invoices)
+        shutil.copytree(kept, path)
+        before = Path(shutil.copytree(kept, Path(folder) / "before"))
+        (seconds, cpu), memory = _alone(close, path, args.profile)
+        (rows, (plain, plain_cpu)), _ = _alone(plain_inserts, before, path)
+        print(f"{args.invoices} invoices: {seconds:.1f} s, {cpu:.1f} s of a processor, at most {memory} MiB")
+        print(f"{rows} rows by plain inserts: {plain:.1f} s, {plain_cpu:.1f} s of a processor")
+        print(f"the close takes {seconds / plain:.1f} times as long, {cpu / plain_cpu:.1f} times as much processor")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""Which usage of closed months changed between two batches, found from the events that came between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC
+
+import duckdb
+
+from metering.lake import Lake, compose, connect
+from metering.sql import sql
+from metering.state.build import give_targets, given_events
+from metering.state.files import BROKEN, Store
+from metering.state.recall import give_held_events, recall, superseded_of
+from metering.usage import meter
+
+Pair = tuple[str, str]
+"""A month and an account."""
+_KEY = ("month", "period_start", "account_id", "sku", "region")
+
+
+def changed_usage(
+    lake: Lake, after: int, through: int, periods: Sequence[meter.Period], memory_limit: str | None = None
+) -> set[Pair] | None:
+    """The months and accounts whose usage in some periods differs between the events through one batch and another.
+
+    The periods have ended. None where the state cannot tell, because it is not true up to the later batch.
+    """
+    store = Store(lake)
+    state = store.load()
+    if state is None or state.batch != through:
+        return None
+    if after == through or not periods:
+        return set()
+    try:
+        con = connect(memory_limit, store.root / "spill")
+        given_events(con, lake, after, through, "new_events")
+        give_targets(con, lake, after)
+        give_held_events(con, store, state)
+        recall(con, store, state.segments, superseded_of(store, state))
+        con.execute(f"CREATE OR REPLACE TEMP TABLE compared AS SELECT {after} AS earlier")
+        for name in ("affected", "retracted_before", "events_after", "events_before"):
+            con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {compose(con, sql('state', name), 'state')}")
+        before, now = (_usage(con, events, periods) for events in ("events_before", "events_after"))
+    except BROKEN:
+        return None
+    return {(key[0], key[2]) for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+
+
+def _usage(con: duckdb.DuckDBPyConnection, events: str, periods: Sequence[meter.Period]) -> dict[tuple[str, ...], int]:
+    """Byte-microseconds of some events by period, account, SKU and region."""
+    con.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM {events}")
+    meter.open_relations(con, max(period.period_end for period in periods), UTC)
+    meter.set_periods(con, periods)
+    return meter.usage_of(meter.account_usage(con), *_KEY)

@@ -1,0 +1,4 @@
+-- One subject about which a repeat was refused.
+SELECT DISTINCT subject
+FROM quarantine
+WHERE reason = 'conflict'

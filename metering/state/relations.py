@@ -1,0 +1,85 @@
+"""Opening the relations of usage over the state instead of over all events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import tzinfo
+from typing import TypeVar
+
+import duckdb
+
+from metering.lake import Lake, connect, give_files
+from metering.sql import sql
+from metering.state.files import BROKEN, State, Store
+from metering.state.recall import give_held_events, superseded_of
+from metering.state.write import give_superseded
+from metering.usage import meter
+from metering.usage.kept import Kept, give_kept
+
+Answer = TypeVar("Answer")
+
+
+def open_usage(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    now: int,
+    zone: tzinfo,
+    through: int | None = None,
+    *,
+    anomalies: bool = False,
+    all_events: bool = False,
+    keep_lifespans: bool = True,
+) -> bool:
+    """Open the relations of usage over the events up to a batch (default: all); whether the state answers.
+
+    It does where it is true up to that very batch; anomalies it has only of times since it archived last. Else all
+    events are read, which gives the same answers; also where `all_events` says so. Their lifespans are computed once
+    for all questions with `keep_lifespans`, else for each question those that it needs.
+    """
+    last = lake.manifest().last_batch if through is None else through
+    state = None if all_events else Store(lake).load()
+    lake.attach(con, through)
+    if state is None or state.batch != last or (anomalies and now < state.now):
+        meter.open_relations(con, now, zone, keep_lifespans=keep_lifespans)
+        return False
+    give_state(con, lake, state)
+    meter.open_relations(con, now, zone)
+    return True
+
+
+def with_usage(
+    lake: Lake,
+    now: int,
+    zone: tzinfo,
+    question: Callable[[duckdb.DuckDBPyConnection], Answer],
+    memory_limit: str | None = None,
+) -> Answer:
+    """Put a question about all events; where files of the state are gone or damaged, it is put to the events."""
+    try:
+        con = connect(memory_limit)
+        open_usage(con, lake, now, zone)
+        return question(con)
+    except BROKEN:
+        con = connect(memory_limit)
+        open_usage(con, lake, now, zone, all_events=True)
+        return question(con)
+
+
+def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None:
+    """Define what the relations of usage read, as the state has it; `quarantine` is there already."""
+    store = Store(lake)
+    give_superseded(con, superseded_of(store, state))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE disputed AS {sql('state', 'disputed')}")
+    ((disputed,),) = con.execute("SELECT count(*) FROM disputed").fetchall()
+    # Refused repeats are rare: for them all events are looked through, and else none.
+    lake.attach_events(con, "disputed_events", 0, state.batch if disputed else 0)
+    give_kept(
+        con,
+        [
+            Kept(part, str(store.path(folder, part)), folder.ended_until if folder.segment else None)
+            for folder in (state.hot, *state.segments)
+            for part in ("lifespans", "size_changes", "anomalies")
+        ],
+    )
+    give_files(con, "changing_lifespans", [store.path(state.hot, "lifespans")])
+    give_held_events(con, store, state, "events")

@@ -1,0 +1,4 @@
+-- One event that a new event retracts.
+SELECT DISTINCT retracted_source AS source, retracted_id AS id
+FROM new_events
+WHERE type = 'event.retracted'

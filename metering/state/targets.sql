@@ -1,0 +1,4 @@
+-- One event that a new event retracts.
+SELECT searched.*
+FROM (SELECT * FROM new_events UNION ALL SELECT * FROM past_events) AS searched
+SEMI JOIN retractions USING (source, id)

@@ -1,0 +1,294 @@
+"""What the maintained state answers is what all events answer: the same books, however it was damaged or lost."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from homes import Home
+
+from metering.close import drafting
+from metering.values import Month
+
+FIRST, MONTHS = Month(2026, 1), 5
+ACCOUNTS = ("acc-1", "acc-2", "acc-3", "acc-late")
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a lake is, it has a state."""
+    monkeypatch.setenv("METERING_STATE_FROM", "0")
+
+
+@cache
+def history(seed: int) -> dict[Month, list[str]]:
+    """Events as short lines, by the month in which they arrive: some at once, some up to three months late."""
+    draw = random.Random(seed)
+    arriving: dict[Month, list[str]] = {FIRST.plus(n): [] for n in range(MONTHS)}
+    names: list[str] = []
+
+    def happens(month: int, day: int, what: str, *, on_time: bool = False) -> None:
+        if month < MONTHS:
+            late = 0 if on_time else draw.choice((0, 0, 0, 1, 2, 3))
+            names.append(f"e{len(names)}")
+            line = f"{FIRST.plus(month)}-{day:02}T{draw.randrange(24):02} {what} id={names[-1]}"
+            arriving[FIRST.plus(min(month + late, MONTHS - 1))].append(line)
+
+    for month in range(MONTHS):
+        for number in range(9):
+            name, vm = f"s{month}-{number}", f"vm-{month}-{number % 3}"
+            account, region = draw.choice(ACCOUNTS), draw.choice(("eu", "eu", "us"))
+            kind = draw.choice(("vm", "vm", "volume"))
+            size = draw.randrange(1, 5000)
+            happens(
+                month, draw.randrange(1, 20), f"ready {name} acc={account} reg={region} type={kind} res={vm} gb={size}"
+            )
+            if draw.random() < 0.3:
+                happens(month, draw.randrange(20, 28), f"resized {name} gb={draw.randrange(1, 5000)}")
+            if draw.random() < 0.6:
+                happens(month + draw.choice((0, 0, 1, 2)), draw.randrange(20, 28), f"deleted {name}")
+        happens(month + draw.choice((0, 1)), draw.randrange(20, 28), f"vm-deleted vm-{month}-{month % 3}")
+        for gone in draw.sample(names[:-1], 2):
+            happens(month, 28, f"retracted free retracted_source=/compute retracted_id={gone}", on_time=True)
+    return arriving
+
+
+def decide(home: Home, month: Month) -> None:
+    """What people do before a month is closed, so that all is rated again for reasons of every kind."""
+    if month == FIRST.plus(2):
+        home.prices(*PRICES, "snapshot.volume,us,USD,0.0003,2026-01-01,")
+    if month == FIRST.plus(3):
+        home.accounts("acc-late,USD,7,pm_card_visa")
+        home.run(
+            "void", home.report("invoices", "--month", str(FIRST.plus(1)))[0]["invoice"], "--rebill", exit_code=None
+        )
+
+
+PRICES = ("snapshot.vm,,USD,0.0001,2026-01-01,", "snapshot.volume,eu,USD,0.0002,2026-01-01,")
+
+
+def live(home: Home, disturb: Callable[[Home, Month], None] = lambda home, month: None) -> list[str]:
+    """Every month: a night in the middle, one after the end, and the close; what the closes said."""
+    home.prices(*PRICES)
+    home.accounts("acc-1,USD,19,pm_card_visa", "acc-2,USD,0,pm_card_chargeDeclined", "acc-3,USD,7,pm_card_visa")
+    said = []
+    for month, lines in history(1).items():
+        middle = f"{month}-16T06"
+        early = [line for line in lines if line[:13] <= middle]
+        home.events("\n".join(early), f"{month}-a.jsonl")
+        home.run("nightly", now=f"{middle}:00:00Z", exit_code=None)
+        home.events("\n".join(line for line in lines if line not in early), f"{month}-b.jsonl")
+        following = str(month.plus(1))
+        home.run("nightly", now=f"{following}-01T06:00:00Z", exit_code=None)
+        home.now = f"{following}-01T08:00:00Z"
+        decide(home, month)
+        disturb(home, month)
+        said.append(home.run("close", exit_code=None).stdout)
+        assert home.last.exit_code in (0, 3), home.last
+    return said
+
+
+def answers(home: Home) -> dict[str, Any]:
+    """Everything that was billed, booked and charged, the bytes of every document, and what reports tell."""
+    documents = {
+        str(path.relative_to(home.path)): sha256(path.read_bytes()).hexdigest()
+        for path in sorted((home.path / "lake").rglob("*.parquet"))
+        if path.relative_to(home.path).parts[:2] != ("lake", "state")
+    }
+    reports = {name: home.report(name) for name in ("usage", "anomalies", "forecast", "idle")}
+    by = {by: home.report("usage", "--by", by) for by in ("project", "snapshot", "day")}
+    return {**home.state(), "documents": documents, **reports, **by}
+
+
+@cache
+def without_state() -> tuple[list[str], dict[str, Any]]:
+    """The same history in a home that reads all events, always."""
+    home = Home(Path(mkdtemp()) / "home")
+    said = live(home)
+    assert not (home.path / "lake" / "state" / "state.json").exists()
+    return said, answers(home)
+
+
+def test_a_history_closes_to_the_same_books_with_and_without(
+    tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("METERING_STATE_FROM")
+    plain = without_state()
+    monkeypatch.setenv("METERING_STATE_FROM", "0")
+    rated = spied(monkeypatch)
+    home = Home(tmp_path / "home")
+    assert live(home) == plain[0]
+    assert rated, "no close used the state"
+    found = answers(home)
+    for name, value in plain[1].items():
+        assert found[name] == value, name
+    home.run("verify")
+
+
+def test_a_close_rates_again_only_what_changed(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many months are closed: what is rated is the closing month, and what late events changed."""
+    rated: list[list[tuple[str, str]]] = []
+    rate_usage = drafting.rate_usage
+
+    def spy(usage: Any, *rest: Any) -> Any:
+        sums = list(usage)
+        rated.append(sorted((each.month, each.account_id) for each in sums))
+        return rate_usage(sums, *rest)
+
+    monkeypatch.setattr(drafting, "rate_usage", spy)
+    home = Home(tmp_path / "home")
+    home.prices(*PRICES)
+    home.accounts("acc-1,USD,19,", "acc-2,USD,0,")
+    home.events("2026-01-01 ready one acc=acc-1\n2026-01-01 ready two acc=acc-2\n", "start.jsonl")
+
+    def close(month: str) -> list[tuple[str, str]]:
+        home.now = f"{Month.parse(month).plus(1)}-01T08:00:00Z"
+        home.run("close", month, exit_code=None)
+        return rated[-1]
+
+    for month in ("2026-01", "2026-02", "2026-03", "2026-04"):
+        assert close(month) == [(month, "acc-1"), (month, "acc-2")]
+    home.events("2026-03-02 deleted two\n", "late.jsonl")
+    # Of April nothing of the second account is left: what is rated for it is nothing, and its line is taken back.
+    assert close("2026-05") == [("2026-03", "acc-2"), ("2026-05", "acc-1")]
+    lines = home.report("invoice-lines", "--month", "2026-05", "--account", "acc-2")
+    assert [(line["kind"], line["month"]) for line in lines] == [("adjustment", "2026-03"), ("adjustment", "2026-04")]
+    assert close("2026-06") == [("2026-06", "acc-1")]
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[set[tuple[str, str]]]:
+    """The earlier months and accounts that each close with a state rates again."""
+    rated: list[set[tuple[str, str]]] = []
+    rate = drafting._rate
+
+    def spy(home: Any, inputs: Any, earlier: set[tuple[str, str]]) -> Any:
+        rated.append(earlier)
+        return rate(home, inputs, earlier)
+
+    monkeypatch.setattr(drafting, "_rate", spy)
+    return rated
+
+
+def _lose(home: Home, month: Month) -> None:
+    if month == FIRST.plus(3):
+        shutil.rmtree(home.path / "lake" / "state")
+
+
+def test_a_state_that_is_lost_loses_nothing(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("METERING_STATE_FROM")
+    plain = without_state()
+    monkeypatch.setenv("METERING_STATE_FROM", "0")
+    home = Home(tmp_path / "home")
+    assert live(home, _lose) == plain[0]
+    found = answers(home)
+    for name, value in plain[1].items():
+        assert found[name] == value, name
+
+
+# Damage
+
+
+def torn(state: Path) -> str:
+    """The newest state.json, cut off in the middle."""
+    path = state / "state.json"
+    path.write_bytes(path.read_bytes()[:100])
+    return "state.json"
+
+
+def missing(state: Path) -> str:
+    """A segment that is not there."""
+    shutil.rmtree(first_segment(state))
+    return "is missing"
+
+
+def altered(state: Path) -> str:
+    """A lifespan with another end, in a file that can be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = first_segment(state) / "lifespans.parquet"
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("ended_at")
+    later = pa.array(
+        [value + 3_600_000_000 for value in table.column(place).to_pylist()], table.schema.field(place).type
+    )
+    pq.write_table(table.set_column(place, table.schema.field(place), later), path)
+    return "lifespans.parquet was changed"
+
+
+def garbled(state: Path) -> str:
+    """The hot events in a file that is no Parquet."""
+    hot_events(state).write_bytes(b"no Parquet")
+    return "events.parquet was changed"
+
+
+def misleading(state: Path) -> str:
+    """An index that leads nowhere."""
+    import numpy as np
+
+    path = first_segment(state) / "key.npy"
+    np.save(path, np.zeros_like(np.load(path)))
+    return "key.npy was changed"
+
+
+def first_segment(state: Path) -> Path:
+    import msgspec
+
+    return state / msgspec.json.decode((state / "state.json").read_bytes())["segments"][0]["name"]
+
+
+def hot_events(state: Path) -> Path:
+    import msgspec
+
+    return state / msgspec.json.decode((state / "state.json").read_bytes())["hot"]["name"] / "events.parquet"
+
+
+@cache
+def lived() -> Path:
+    """A home with a state of several folders; copied for each test."""
+    home = Home(Path(mkdtemp()) / "home")
+    home.prices(*PRICES)
+    home.accounts("acc-1,USD,19,", "acc-2,USD,0,", "acc-3,USD,7,", "acc-late,USD,0,")
+    for month, lines in history(1).items():
+        home.events("\n".join(lines), f"{month}.jsonl")
+        home.now = f"{month.plus(1)}-01T06:00:00Z"
+        home.run("nightly", exit_code=None)
+    return home.path
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, kept: None) -> Iterator[Home]:
+    shutil.copytree(lived(), tmp_path / "home")
+    yield Home(tmp_path / "home", f"{FIRST.plus(MONTHS)}-02T06:00:00Z")
+
+
+@pytest.mark.parametrize("damage", [torn, missing, altered, garbled, misleading])
+def test_damage_is_found_and_a_removed_state_made_again(damaged: Home, damage: Callable[[Path], str]) -> None:
+    state = damaged.path / "lake" / "state"
+    before = damaged.report("usage", "--by", "snapshot")
+    damaged.run("verify")
+    told = damage(state)
+    assert told in damaged.run("verify", exit_code=3).stdout
+    shutil.rmtree(state)
+    assert damaged.report("usage", "--by", "snapshot") == before
+    damaged.run("nightly", exit_code=None)
+    assert (state / "state.json").exists()
+    damaged.run("verify")
+
+
+@pytest.mark.parametrize("damage", [torn, missing, garbled])
+def test_what_cannot_be_read_is_built_anew_and_told(damaged: Home, damage: Callable[[Path], str]) -> None:
+    state = damaged.path / "lake" / "state"
+    before = damaged.report("usage", "--by", "snapshot")
+    damage(state)
+    assert damaged.report("usage", "--by", "snapshot") == before
+    assert "built anew" in damaged.run("nightly", exit_code=None).stderr
+    damaged.run("verify")
+    assert damaged.report("usage", "--by", "snapshot") == before
