@@ -58,8 +58,9 @@ class OnCluster:
 
     def answer(self, name: str) -> pa.Table:
         """All rows of a relation."""
+        session = self._opened or open_session(self._settings)
         with told(self._settings):
-            session = self._session()
+            self._prepare(session)
             self._define(session, f"SELECT * FROM {name}", self._given)
             return session.table(name).toArrow()
 
@@ -67,21 +68,20 @@ class OnCluster:
         """Let go of what is kept: the cluster frees it when nobody holds it any more."""
         self._kept.clear()
 
-    def _session(self) -> SparkSession:
-        """The session, with the lake's rows and what is kept."""
+    def _prepare(self, session: SparkSession) -> None:
+        """Define the lake's rows and what is kept."""
         if self._opened is None:
-            self._opened = open_session(self._settings)
-            self._read(self._opened, "events", self._parts.events)
-            self._read(self._opened, "quarantine", self._parts.quarantine)
+            self._read(session, "events", self._parts.events)
+            self._read(session, "quarantine", self._parts.quarantine)
+            self._opened = session
         for name, given in self._wanted.items():
             query = _text(name)
-            self._define(self._opened, query, given)
+            self._define(session, query, given)
             # A cache would not do: Spark drops it as soon as one of the small relations behind it is given anew.
-            self._kept[name] = self._opened.sql(query).localCheckpoint(eager=False)
+            self._kept[name] = session.sql(query).localCheckpoint(eager=False)
             self._kept[name].createOrReplaceTempView(name)
             self._defined -= given.keys()
         self._wanted.clear()
-        return self._opened
 
     def _define(self, session: SparkSession, query: str, given: dict[str, pa.Table]) -> None:
         """Define what a query reads as views, as far as they are not: what was given, and relations of the room."""

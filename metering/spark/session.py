@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from metering.config import CONFIG_NAME, Engine
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 REACHED_WITHIN = 10
 """Seconds in which a cluster's address must take a connection."""
+ANSWERED_WITHIN = 60
+"""Seconds in which a cluster should do a job of one row."""
 EXACT = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.decimalOperations.allowPrecisionLoss": "false",
@@ -46,6 +49,7 @@ def open_session(settings: Engine) -> SparkSession:
             f"[engine] conf: {', '.join(sorted(settings.conf.keys() & EXACT))} cannot be set: figures depend on it.",
             remedy=f"Remove it from {CONFIG_NAME}.",
         )
+    _check_reachable(settings.remote or settings.master or "")
     with told(settings):
         session = _connect(settings) if settings.remote else _submit(settings)
         for key, value in EXACT.items():
@@ -53,11 +57,37 @@ def open_session(settings: Engine) -> SparkSession:
         return session
 
 
+def version(settings: Engine) -> str:
+    """The cluster's version, once a worker has done a job. Raises MeteringError if none does within ANSWERED_WITHIN."""
+    session = open_session(settings)
+    failed: list[MeteringError] = []
+
+    def job() -> None:
+        try:
+            with told(settings):
+                session.range(1).count()
+        except MeteringError as error:
+            failed.append(error)
+
+    waiting = Thread(target=job, daemon=True)
+    waiting.start()
+    waiting.join(ANSWERED_WITHIN)
+    if failed:
+        raise failed[0]
+    if waiting.is_alive():
+        raise MeteringError(
+            f"Spark at {settings.remote or settings.master} has given no worker to a small job for"
+            f" {ANSWERED_WITHIN} seconds.",
+            unchanged="Nothing was computed or written.",
+            remedy="See that workers are up, that they are not taken by others, and that they can reach this machine.",
+        )
+    return str(session.version)
+
+
 def _connect(settings: Engine) -> SparkSession:
     from pyspark.sql import SparkSession
 
     assert settings.remote is not None
-    _check_reachable(settings.remote)
     session = SparkSession.builder.remote(settings.remote).create()
     for key, value in settings.conf_text.items():
         session.conf.set(key, value)
@@ -68,7 +98,6 @@ def _submit(settings: Engine) -> SparkSession:
     from pyspark.sql import SparkSession
 
     assert settings.master is not None
-    _check_reachable(settings.master)
     # What a session of the same process has started already is used again: Spark has one context per process.
     builder = SparkSession.builder.master(settings.master).appName("metering")
     for key, value in {**_QUIET, **settings.conf_text}.items():
@@ -117,13 +146,12 @@ def _check_reachable(address: str) -> None:
 @contextmanager
 def told(settings: Engine) -> Iterator[None]:
     """Tell what Spark raises as what a user can do about it."""
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-
     try:
         yield
-    except (PySparkException, Py4JError, ConnectionError, RuntimeError) as error:
-        raise _as_error(settings, error) from None
+    except Exception as error:
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("pyspark", "py4j", "grpc"):
+            raise _as_error(settings, error) from None
+        raise
 
 
 def _as_error(settings: Engine, error: Exception) -> MeteringError:
