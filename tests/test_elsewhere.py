@@ -14,6 +14,8 @@ from usage_given import instant, months
 from metering.errors import MeteringError, UsageError
 from metering.home import Home as Engine
 from metering.lake import Lake
+from metering.state import advance, policy
+from metering.state.files import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -39,6 +41,16 @@ def test_months_come_out_as_the_pencil_says(home: Home, story: str, monkeypatch:
     monkeypatch.setattr(Engine, "_compute", lambda self: other_duck(made))
     home.tell((GOLDEN / f"{story}.txt").read_text("utf-8"))
     assert any(engine.answered for engine in made)
+
+
+def test_a_state_is_neither_read_nor_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where DuckDB has left one."""
+    monkeypatch.setattr(policy, "is_worth", lambda events: True)
+    root = make_lake(tmp_path / "lake", many_streams(5))
+    here, there = Lake(root), Lake(root, other_duck([]))
+    assert advance(there, instant("2019-01-01")) is None and not (root / "state").exists()
+    assert advance(here, instant("2019-01-01")) is not None
+    assert Store(here).load() is not None and Store(there).load() is None
 
 
 def test_pyspark_that_is_missing_is_named_with_its_extra(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
