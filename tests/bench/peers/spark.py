@@ -20,7 +20,9 @@ MASTER = os.environ.get("METERING_SPARK_MASTER", "local-cluster[2,1,1024]")
 
 def month(question: Question) -> list[Row]:
     """Usage per account × SKU × region; the time has the start of the cluster in it."""
-    settings = Engine(name="spark", master=MASTER, conf={"spark.executor.memory": "1024m", "spark.ui.enabled": False})
+    settings = Engine(
+        name="spark", master=MASTER, conf={"spark.executor.memory": "1024m", "spark.sql.shuffle.partitions": 8}
+    )
     with connect() as con:
         Lake(Path(question.lake), cluster(settings)).attach(con)
         meter.open_relations(con, question.end, UTC)
