@@ -86,7 +86,7 @@ class OnCluster:
     def _define(self, session: SparkSession, query: str, given: dict[str, pa.Table]) -> None:
         """Define what a query reads as views, as far as they are not: what was given, and relations of the room."""
         for name in given.keys() - self._defined:
-            session.createDataFrame(given[name]).createOrReplaceTempView(name)
+            _frame(session, given[name]).createOrReplaceTempView(name)
             self._defined.add(name)
         for name, text in gather(query, ROOMS, {*_TABLES, *given, *self._kept}).items():
             if name not in self._defined:
@@ -96,12 +96,12 @@ class OnCluster:
 
     def _read(self, session: SparkSession, table: str, files: list[File]) -> None:
         """Define the rows of a table of the lake, when the cluster has found as many as the manifest names."""
-        schema = ", ".join(f"{field.name} {_TYPES[field.type]}" for field in arrow_schema(table))
+        schema = arrow_schema(table)
         paths = [f"{self._root}/{file.path}" for file in files]
         if not paths:
-            session.createDataFrame([], schema).createOrReplaceTempView(table)
+            _frame(session, schema.empty_table()).createOrReplaceTempView(table)
             return
-        rows = session.read.schema(schema).parquet(*paths)
+        rows = session.read.schema(", ".join(f"{field.name} {_TYPES[field.type]}" for field in schema)).parquet(*paths)
         self._count(rows, paths, sum(file.rows for file in files))
         if self._parts.through is not None:
             rows = rows.where(f"batch <= {self._parts.through}")
@@ -127,6 +127,14 @@ class OnCluster:
         if given:
             return re.sub(r"^s3://", "s3a://", given.rstrip("/"))
         return "file://" + re.sub(r"([\\{}\[\]*?])", r"\\\1", str(self._parts.root))
+
+
+def _frame(session: SparkSession, rows: pa.Table) -> DataFrame:
+    """Rows on the cluster; Spark Connect takes no table without rows."""
+    if rows.num_rows:
+        return session.createDataFrame(rows)
+    columns = ", ".join(f"CAST(NULL AS {_TYPES[field.type]}) AS {field.name}" for field in rows.schema)
+    return session.sql(f"SELECT {columns} WHERE false")
 
 
 def _text(name: str) -> str:
