@@ -51,6 +51,7 @@ def _apart(event: Event, number: int) -> Event:
 
 def make_lake(root: Path, events: Iterable[Event], quarantine: Sequence[dict[str, Any]] = ()) -> Path:
     """A lake with the events in their batches, and refused lines in the first one."""
+    root.mkdir(parents=True)
     lake = Lake(root)
     listed = list(events)
     for number in range(1, max((event.batch for event in listed), default=1) + 1):

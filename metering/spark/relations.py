@@ -53,8 +53,13 @@ class OnCluster:
         self._defined.discard(name)
 
     def keep(self, name: str) -> None:
-        """Keep a relation, made of what is given now, in the workers' memory and disks from the first question on."""
-        self._wanted[name] = dict(self._given)
+        """Keep a relation, made of what is given now, in the workers' memory and disks from the first question on.
+
+        Not by Spark Connect: there pyspark takes what was kept for the first session's of the process, so that every
+        question computes it again.
+        """
+        if self._settings.remote is None:
+            self._wanted[name] = dict(self._given)
 
     def answer(self, name: str) -> pa.Table:
         """All rows of a relation."""
