@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -53,13 +53,8 @@ class OnCluster:
         self._defined.discard(name)
 
     def keep(self, name: str) -> None:
-        """Keep a relation, made of what is given now, in the workers' memory and disks from the first question on.
-
-        Not by Spark Connect: there pyspark takes what was kept for the first session's of the process, so that every
-        question computes it again.
-        """
-        if self._settings.remote is None:
-            self._wanted[name] = dict(self._given)
+        """Keep a relation, made of what is given now, in the workers' memory and disks from the first question on."""
+        self._wanted[name] = dict(self._given)
 
     def answer(self, name: str) -> pa.Table:
         """All rows of a relation."""
@@ -83,7 +78,7 @@ class OnCluster:
             query = _text(name)
             self._define(session, query, given)
             # A cache would not do: Spark drops it as soon as one of the small relations behind it is given anew.
-            self._kept[name] = session.sql(query).localCheckpoint(eager=False)
+            self._kept[name] = _bound(session, session.sql(query).localCheckpoint(eager=False))
             self._kept[name].createOrReplaceTempView(name)
             self._defined -= given.keys()
         self._wanted.clear()
@@ -140,6 +135,16 @@ def _frame(session: SparkSession, rows: pa.Table) -> DataFrame:
         return session.createDataFrame(rows)
     columns = ", ".join(f"CAST(NULL AS {_TYPES[field.type]}) AS {field.name}" for field in rows.schema)
     return session.sql(f"SELECT {columns} WHERE false")
+
+
+def _bound(session: SparkSession, kept: DataFrame) -> DataFrame:
+    """What a session keeps as that session's own: pyspark's Connect client takes it for the process' first one's."""
+    plan: Any = getattr(kept, "_plan", None)
+    if plan is None:
+        return kept
+    plan._spark_session = session
+    frame: Any = type(kept)
+    return cast("DataFrame", frame(plan, session))
 
 
 def _text(name: str) -> str:
