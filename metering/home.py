@@ -16,6 +16,7 @@ from metering import __version__
 from metering.clock import Clock
 from metering.config import CONFIG_NAME, Config, load_config
 from metering.errors import LOCKED, Locked, MeteringError, UsageError
+from metering.lake.elsewhere import Compute
 from metering.lake.store import Lake, sha256_of
 from metering.ledger import archive
 from metering.ledger.book import Book, change, insert, open_book
@@ -47,12 +48,6 @@ class Home:
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path.absolute()
         self.config: Config = load_config(self.path / CONFIG_NAME)
-        if self.config.engine.name != "duckdb":
-            raise UsageError(
-                f"[engine] name = {self.config.engine.name!r}: this version computes with duckdb only.",
-                unchanged="Nothing was read or written.",
-                remedy=f'Set name = "duckdb" under [engine] in {CONFIG_NAME}.',
-            )
         self.clock = clock or Clock()
         self.now = self.clock.now()
         self.on_run: Callable[[int], None] = lambda run: None
@@ -64,7 +59,15 @@ class Home:
         url = self.config.lake.url
         if "://" in url:
             raise UsageError(f"[lake] url = {url!r}: only a folder can hold the lake.")
-        return Lake(self.path / url)
+        return Lake(self.path / url, self._compute())
+
+    def _compute(self) -> Compute | None:
+        """What computes usage, if not the connection that asks."""
+        if self.config.engine.name == "duckdb":
+            return None
+        from metering.spark import cluster
+
+        return cluster(self.config.engine)
 
     @cached_property
     def book(self) -> Book:

@@ -18,6 +18,7 @@ from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.lake.duck import give_files
+from metering.lake.elsewhere import Compute, Parts, compute_elsewhere
 from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
 from metering.schema import arrow_schema, empty_table
 from metering.sql import sql
@@ -160,10 +161,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lake:
-    """The files of one lake below a folder."""
+    """The files of one lake below a folder, and what computes over them if the connection does not."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, compute: Compute | None = None) -> None:
         self.root = root
+        self._compute = compute
 
     def manifest(self) -> Manifest:
         """The manifest as it is now; an empty one before the first commit."""
@@ -261,6 +263,22 @@ class Lake:
         last = manifest.last_batch if through is None else through
         for table in ("events", "quarantine"):
             self._between(con, table, table, manifest, 0, last)
+        if self._compute:
+            compute_elsewhere(con, self._compute(self._parts(manifest, last)))
+
+    def _parts(self, manifest: Manifest, last: int) -> Parts:
+        parts = manifest.parts(0, last)
+        return Parts(
+            self.root,
+            [part.events for part in parts if part.events],
+            [part.quarantine for part in parts if part.quarantine],
+            last if any(part.last > last for part in parts) else None,
+        )
+
+    @property
+    def is_computed_elsewhere(self) -> bool:
+        """Whether another engine than the connection computes usage."""
+        return self._compute is not None
 
     def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
         """Define a relation of the events of some batches."""
