@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from hypothesis import HealthCheck, Phase, given, settings
 from reference import Event
 from test_usage_properties import streams
@@ -64,7 +65,7 @@ def make_lake(
                 batch=number,
                 ingested_at=number,
                 events=_events(lake, number, rows, number in old) if rows else None,
-                quarantine=lake.write_table(f"quarantine/{number:08}.parquet", refused) if len(refused) else None,
+                quarantine=_plain(lake, f"quarantine/{number:08}", refused) if len(refused) else None,
             )
         )
     return root
@@ -73,8 +74,12 @@ def make_lake(
 def _events(lake: Lake, number: int, events: list[Event], is_old: bool) -> File:
     table = laid_out(events_table(events))
     if is_old:
-        return lake.write_table(f"events/{number:08}.parquet", table.drop_columns(UNKEYED))
+        return _plain(lake, f"events/{number:08}", table.drop_columns(UNKEYED))
     return lake.write_events(f"{number:08}", [table], table.num_rows)
+
+
+def _plain(lake: Lake, name: str, table: pa.Table) -> File:
+    return lake.write(f"{name}.parquet", lambda part: pq.write_table(table, part), table.num_rows)
 
 
 def conflicts(events: Iterable[Event], count: int) -> list[dict[str, Any]]:
@@ -128,7 +133,7 @@ class OtherDuck:
         self.answered = []
         self.con: duckdb.DuckDBPyConnection = connect()
         cut = None if parts.through is None else f"batch <= {parts.through}"
-        lake = Lake(parts.root)
+        lake = Lake(Path(parts.url))
         for table, files in (("events", parts.events), ("quarantine", parts.quarantine)):
             lake.define_rows(self.con, table, table, [Merged(first=0, last=0, **{table: file}) for file in files], cut)
 

@@ -39,8 +39,12 @@ CONF: dict[str, str | int | bool] = {
 }
 
 
-PLAIN: dict[str, str | int | bool] = {"spark.sql.codegen.wholeStage": False, "spark.sql.shuffle.partitions": 1}
-"""For the many small questions of a home: compiling one takes longer than answering it."""
+PLAIN: dict[str, str | int | bool] = {
+    "spark.sql.adaptive.enabled": False,
+    "spark.sql.codegen.wholeStage": False,
+    "spark.sql.shuffle.partitions": 1,
+}
+"""For the many small questions of a home: planning and compiling one takes longer than answering it."""
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ answers with whole relations of its room; the rest of a query runs on the connec
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, finalize
 
@@ -19,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class Parts(NamedTuple):
-    """The files below the lake's root that hold the rows of some batches, and of others where `through` is given."""
+    """The files of a lake that hold the rows of some batches, and of others where `through` is given."""
 
-    root: Path
+    url: str
+    """Where the lake is: the path of a folder, or the URL of a bucket."""
     events: list[File]
     quarantine: list[File]
     through: int | None

@@ -269,7 +269,7 @@ class Lake:
     def _parts(self, manifest: Manifest, last: int) -> Parts:
         parts = manifest.parts(0, last)
         return Parts(
-            self.root,
+            str(self.root),
             [part.events for part in parts if part.events],
             [part.quarantine for part in parts if part.quarantine],
             last if any(part.last > last for part in parts) else None,

@@ -142,10 +142,10 @@ class OnCluster:
     @property
     def _root(self) -> str:
         """The lake's address as the cluster knows it; in a path Spark would take some characters for a pattern."""
-        given = self._settings.lake_url
-        if given:
-            return re.sub(r"^s3://", "s3a://", given.rstrip("/"))
-        return "file://" + re.sub(r"([\\{}\[\]*?])", r"\\\1", str(self._parts.root))
+        given = (self._settings.lake_url or self._parts.url).rstrip("/")
+        if "://" in given:
+            return re.sub(r"^s3://", "s3a://", given)
+        return "file://" + re.sub(r"([\\{}\[\]*?])", r"\\\1", given)
 
 
 def _frame(session: SparkSession, rows: pa.Table) -> DataFrame:
