@@ -28,7 +28,7 @@ from metering.lake.elsewhere import Compute
 from metering.payments import desk
 from metering.usage.meter import Period
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("spark")]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 STREAMS = int(os.environ.get("METERING_EXAMPLES", "300"))
 CONF: dict[str, str | int | bool] = {
