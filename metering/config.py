@@ -63,9 +63,19 @@ class LedgerConfig(_Section, frozen=True):
 
 
 class Engine(_Section, frozen=True):
+    """What computes usage: DuckDB here, or a Spark cluster that `master` or `remote` (Spark Connect) names."""
+
     name: Literal["duckdb", "spark"] = "duckdb"
     memory_limit: str | None = None
     master: str | None = None
+    remote: str | None = None
+    lake_url: str | None = None
+    conf: dict[str, str | int | bool] = {}
+
+    @property
+    def conf_text(self) -> dict[str, str]:
+        """Spark's own settings, as Spark writes them."""
+        return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in self.conf.items()}
 
 
 class CloseConfig(_Section, frozen=True):
@@ -218,6 +228,7 @@ def _check(config: Config) -> None:
         r"\d+(\.\d+)? ?([KMGT]i?B)", config.engine.memory_limit
     ):
         raise _Wrong("engine.memory_limit", f'{config.engine.memory_limit!r} is not a size such as "4GB"')
+    _check_engine(config.engine)
     if not config.lake.url:
         raise _Wrong("lake.url", "must not be empty")
     # Not shown: somebody may have written credentials into it.
@@ -230,6 +241,26 @@ def _check(config: Config) -> None:
 
 
 _BUCKET = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]+(/[A-Za-z0-9=_-][A-Za-z0-9=._-]*)*/?")
+_MASTER = re.compile(r"(spark|k8s)://.+|yarn|local(-cluster)?(\[.+\])?")
+_SECRET = re.compile(r"secret|password|token|access\.?key|credential", re.IGNORECASE)
+_NO_SECRET = ("provider", "providers", "file", "path")
+"""What the names of settings end with that only say where a secret is."""
+
+
+def _check_engine(engine: Engine) -> None:
+    for key in engine.conf:
+        if not key.startswith("spark."):
+            raise _Wrong("engine.conf", f"{key!r} is no setting of Spark: they begin with spark.")
+        if _SECRET.search(key) and not key.lower().endswith(_NO_SECRET):
+            raise _Wrong("engine.conf", f"{key!r} is a secret; it belongs into the environment or Spark's own files")
+    if engine.name != "spark":
+        return
+    if (engine.master is None) == (engine.remote is None):
+        raise _Wrong("engine.name", 'spark needs either master = "spark://host:port" or remote = "sc://host:port"')
+    if engine.master is not None and not _MASTER.fullmatch(engine.master):
+        raise _Wrong("engine.master", f'{engine.master!r} is no master such as "spark://host:7077" or "local[*]"')
+    if engine.remote is not None and not engine.remote.startswith("sc://"):
+        raise _Wrong("engine.remote", f'{engine.remote!r} is no address of Spark Connect such as "sc://host:15002"')
 
 
 def _month(path: str, text: str | None) -> None:

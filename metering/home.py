@@ -16,6 +16,7 @@ from metering import __version__
 from metering.clock import Clock
 from metering.config import CONFIG_NAME, Config, load_config
 from metering.errors import LOCKED, Locked, MeteringError, UsageError
+from metering.lake.elsewhere import Compute
 from metering.lake.files import sha256_of
 from metering.lake.store import Lake, open_lake
 from metering.ledger import archive
@@ -48,12 +49,6 @@ class Home:
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self.path = path.absolute()
         self.config: Config = load_config(self.path / CONFIG_NAME)
-        if self.config.engine.name != "duckdb":
-            raise UsageError(
-                f"[engine] name = {self.config.engine.name!r}: this version computes with duckdb only.",
-                unchanged="Nothing was read or written.",
-                remedy=f'Set name = "duckdb" under [engine] in {CONFIG_NAME}.',
-            )
         self.clock = clock or Clock()
         self.now = self.clock.now()
         self.on_run: Callable[[int], None] = lambda run: None
@@ -62,7 +57,15 @@ class Home:
     @cached_property
     def lake(self) -> Lake:
         """The lake."""
-        return open_lake(self.config.lake.url, self.path, lambda name: self.book.claim(name))
+        return open_lake(self.config.lake.url, self.path, lambda name: self.book.claim(name), self._compute())
+
+    def _compute(self) -> Compute | None:
+        """What computes usage, if not the connection that asks."""
+        if self.config.engine.name == "duckdb":
+            return None
+        from metering.spark import cluster
+
+        return cluster(self.config.engine)
 
     @cached_property
     def book(self) -> Book:

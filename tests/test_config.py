@@ -37,6 +37,14 @@ WRONG = [
     ("[engine]\nname = 'polars'", "engine.name", 4),
     ("[engine]\nmemory_limit = 'much'", "engine.memory_limit", 4),
     ("[engine]\nmemory_limit = 4", "engine.memory_limit", 4),
+    ("[engine]\nname = 'spark'", "engine.name", 4),
+    ("[engine]\nname = 'spark'\nmaster = 'local[*]'\nremote = 'sc://here'", "engine.name", 4),
+    ("[engine]\nname = 'spark'\nmaster = 'host:7077'", "engine.master", 5),
+    ("[engine]\nname = 'spark'\nremote = 'spark://host:7077'", "engine.remote", 5),
+    ("[engine]\nmasters = 'local'", "engine.masters", 4),
+    ("[engine]\nconf = { memory = '4g' }", "engine.conf", 4),
+    ("[engine]\nconf = { 'spark.memory.fraction' = 0.5 }", "engine.conf.spark.memory.fraction", 4),
+    ("[engine]\nconf = { 'spark.hadoop.fs.s3a.secret.key' = 'x' }", "engine.conf", 4),
     ("[close]\nrequire_sources = '/compute'", "close.require_sources", 4),
     ("[close]\nrequire_sources = [1]", "close.require_sources", 4),
     ("[close]\nmax_invoice = { USD = 10000 }", "close.max_invoice", 4),
@@ -122,8 +130,20 @@ def test_the_values_mean_what_they_say() -> None:
     assert not isinstance(config.payments.requests_per_second, Decimal)
 
 
+def test_settings_of_spark_are_handed_on_as_it_writes_them() -> None:
+    """What only says where a secret is to be had is none."""
+    config = parse_config(
+        "[engine]\nconf = { 'spark.hadoop.fs.s3a.aws.credentials.provider' = 'x.Y', 'spark.a' = true, 'spark.b' = 2 }"
+    )
+    assert config.engine.conf_text == {
+        "spark.hadoop.fs.s3a.aws.credentials.provider": "x.Y",
+        "spark.a": "true",
+        "spark.b": "2",
+    }
+
+
 def _keys(config: object, path: str = "") -> list[tuple[str, list[str]]]:
-    """Every section with its plain keys; Engine's `master` belongs to the other engine's own guide."""
+    """Every section with its plain keys."""
     found: list[tuple[str, list[str]]] = []
     plain = []
     for name in config.__struct_fields__:  # type: ignore[attr-defined]
@@ -131,6 +151,6 @@ def _keys(config: object, path: str = "") -> list[tuple[str, list[str]]]:
         here = f"{path}.{name}" if path else name
         if hasattr(value, "__struct_fields__"):
             found += _keys(value, here)
-        elif here != "engine.master":
+        else:
             plain.append(name)
     return [(path, plain), *found] if path else found

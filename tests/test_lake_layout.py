@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from usage_given import events_table, parse_events
+from usage_given import UNKEYED, events_table, parse_events
 
 from metering.events import keys
 from metering.events.merging import placed
@@ -21,8 +21,6 @@ GIVEN = """
     2026-05-02 ready b id=e3 resource_type=volume
     2026-05-03 vm-deleted vm-é id=e4
 """
-NEW = [*keys.LAKE_KEYS[:2], *keys.LAKE_KEYS[4:], "place"]
-"""Columns that the first layout does not have."""
 
 
 def first_bytes(text: str) -> tuple[int, int]:
@@ -37,7 +35,7 @@ def committed(root: Path, table: pa.Table, *, old: bool) -> Lake:
     table = table.sort_by("type").set_column(0, table.schema.field(0), pa.repeat(pa.scalar(number), table.num_rows))
     path = f"{number:08}"
     if old:
-        stored = table.drop_columns(NEW)
+        stored = table.drop_columns(UNKEYED)
         file = lake.write(f"events/{path}.parquet", lambda part: pq.write_table(stored, part), table.num_rows)
     else:
         file = lake.write_events(path, [table], table.num_rows)
@@ -72,7 +70,7 @@ def test_the_first_layout_is_read_with_the_same_keys(tmp_path: Path) -> None:
     compact(lake, least=2)
     assert held(lake) == rows
     (part,) = lake.manifest().parts()
-    assert set(NEW) <= set(pq.read_schema(lake.root / part.events.path).names)
+    assert set(UNKEYED) <= set(pq.read_schema(lake.root / part.events.path).names)
 
 
 def test_no_row_group_holds_two_types(tmp_path: Path) -> None:

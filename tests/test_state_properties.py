@@ -10,18 +10,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import DAY, Event
 from test_usage_properties import EDGES, instants, period_lists, streams
-from usage_given import events_table, opened, relation
+from usage_given import events_table, laid_out, opened, relation
 
 from metering import state
 from metering.events.identities import Identities
-from metering.events.merging import placed
 from metering.lake import Batch, Lake, connect
 from metering.state import policy
 from metering.usage import meter
@@ -67,15 +64,6 @@ def take(lake: Lake, events: list[Event]) -> None:
     lake.commit(Batch(batch=number, ingested_at=number, events=file))
     if number % 2:
         Identities(lake).catch_up()
-
-
-def laid_out(events: pa.Table) -> pa.Table:
-    """Events as a batch holds them, with their places."""
-    by_type = events.sort_by([("type", "ascending"), ("time", "ascending")])
-    tables = [placed(by_type.filter(pc.equal(by_type["type"], kind))) for kind in pc.unique(by_type["type"])]
-    table = pa.concat_tables(tables)
-    column = table.schema.get_field_index("place")
-    return table.set_column(column, table.schema.field(column), pa.array(range(1, table.num_rows + 1), pa.int64()))
 
 
 def answers(con: duckdb.DuckDBPyConnection, periods: list[meter.Period]) -> dict[str, Counter]:

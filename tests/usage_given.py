@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 from reference import Event
 
-from metering.events.keys import lake_keys
+from metering.events.keys import LAKE_KEYS, lake_keys
+from metering.events.merging import placed
 from metering.lake import compose, connect
 from metering.schema import arrow_schema
 from metering.usage import meter
@@ -58,6 +60,19 @@ def events_table(events: Iterable[Event]) -> pa.Table:
     for name, key in lake_keys(table).items():
         table = table.set_column(schema.get_field_index(name), name, key)
     return table.cast(schema)
+
+
+UNKEYED = [name for name in (*LAKE_KEYS, "place") if not name.startswith("subject_")]
+"""The columns that event files of the first layout do not have."""
+
+
+def laid_out(events: pa.Table) -> pa.Table:
+    """Events as a batch holds them, with their places."""
+    by_type = events.sort_by([("type", "ascending"), ("time", "ascending")])
+    tables = [placed(by_type.filter(pc.equal(by_type["type"], kind))) for kind in pc.unique(by_type["type"])]
+    table = pa.concat_tables(tables)
+    column = table.schema.get_field_index("place")
+    return table.set_column(column, table.schema.field(column), pa.array(range(1, table.num_rows + 1), pa.int64()))
 
 
 def quarantine_table(rows: Sequence[dict[str, Any]]) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from metering.clock import Clock
 from metering.config import CONFIG_NAME
 from metering.doctor import billing, machine, records, work
+from metering.doctor.engine import engine
 from metering.doctor.finding import Finding, fail
 from metering.doctor.gateway import gateway
 from metering.errors import MeteringError, UsageError
@@ -26,6 +27,7 @@ CHECKS: dict[str, Callable[[Home], Iterator[Finding]]] = {
     "rights": machine.rights,
     "locks": records.locks,
     "lake": records.lake,
+    "engine": engine,
     "ledger": records.ledger,
     "gateway": gateway,
     "prices": billing.prices,

@@ -18,7 +18,6 @@ from metering.close.inputs import Inputs
 from metering.home import Home
 from metering.lake import compose
 from metering.schema import arrow_schema
-from metering.sql import sql
 from metering.usage import meter
 from metering.values import (
     MICROS_PER_HOUR,
@@ -139,7 +138,7 @@ def _metered(
         if price is not None:
             place = _place(row["month"], row["sku"], row["region"], format_price(price), row)
             _add(found[place], Stretch(row["used_from"], row["used_until"], row["size_bytes"]))
-    names = compose(duck, sql("documents", "snapshot_names"), "usage")
+    names = compose(duck, "SELECT snapshot_id, name FROM chosen_names", "usage")
     return found, dict(duck.execute(names).fetchall())
 
 

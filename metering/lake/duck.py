@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from threading import Lock
 from typing import Literal
 
 import duckdb
 
+from metering.lake.elsewhere import bring
 from metering.sql import has_sql, sql
 
 _engines: dict[tuple[int, str | None, bool], duckdb.DuckDBPyConnection] = {}
@@ -72,10 +73,10 @@ def compose(con: duckdb.DuckDBPyConnection, query: str, *rooms: str) -> str:
     What the connection has under that name (a kept table, a relation that was handed in) is taken as it is. Only
     what a question needs is bound, which on small data is most of its time. A relation with the comment ONCE is
     computed once however many others read it; the others are computed where they are read, which costs no memory.
+    Where another engine computes a room, what the query reads of it is brought from there.
     """
     known = {name for (name,) in con.execute(sql("lake", "present")).fetchall()}
-    found: dict[str, str] = {}
-    _collect(query, rooms, known, found)
+    found = gather(query, rooms, known, lambda room, name: bring(con, room, name))
     if not found:
         return query
     parts = ",\n".join(f"{name} AS {_kept(text)} (\n{text})" for name, text in found.items())
@@ -95,8 +96,7 @@ def _kept(text: str) -> str:
 
 def reads(query: str, given: Collection[str], *rooms: str) -> set[str]:
     """Which of the given relations a query reads, by itself or through those of the rooms."""
-    found: dict[str, str] = {}
-    _collect(query, rooms, given, found)
+    found = gather(query, rooms, given)
     texts = (_COMMENT.sub("", text) for text in (query, *found.values()))
     return {name for text in texts for name in _READ.findall(text) if name in given}
 
@@ -106,15 +106,35 @@ _LOCAL = re.compile(r"\b(\w+)\s+AS\s+(?:(?:NOT\s+)?MATERIALIZED\s+)?\(")
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
 
 
-def _collect(query: str, rooms: tuple[str, ...], known: Collection[str], found: dict[str, str]) -> None:
-    """Gather the relations that a query reads, those that they read first."""
+def gather(
+    query: str,
+    rooms: tuple[str, ...],
+    known: Collection[str],
+    brought: Callable[[str, str], bool] = lambda room, name: False,
+) -> dict[str, str]:
+    """The relations that a query reads and that are not known, by name, those that they read first.
+
+    `brought` is asked for each whether it can be had, so that nothing it reads is needed.
+    """
+    found: dict[str, str] = {}
+    _collect(query, rooms, set(known), found, brought)
+    return found
+
+
+def _collect(
+    query: str, rooms: tuple[str, ...], known: set[str], found: dict[str, str], brought: Callable[[str, str], bool]
+) -> None:
     text = _COMMENT.sub("", query)
     local = set(_LOCAL.findall(text))
     for name in _READ.findall(text):
         if name in known or name in found or name in local:
             continue
         room = next((room for room in rooms if has_sql(room, name)), None)
-        if room is not None:
-            text = sql(room, name)
-            _collect(text, rooms, known, found)
-            found[name] = text
+        if room is None:
+            continue
+        if brought(room, name):
+            known.add(name)
+            continue
+        text = sql(room, name)
+        _collect(text, rooms, known, found, brought)
+        found[name] = text

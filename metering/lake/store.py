@@ -17,6 +17,7 @@ from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.lake.duck import give_files
+from metering.lake.elsewhere import Compute, Parts, compute_elsewhere
 from metering.lake.files import Changed, Claim, Files, Folder, sha256_of
 from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
 from metering.schema import arrow_schema, empty_table
@@ -166,13 +167,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lake:
-    """The files of one lake, wherever they lie."""
+    """The files of one lake, wherever they lie, and what computes over them if the connection does not."""
 
-    def __init__(self, files: Files | Path) -> None:
+    def __init__(self, files: Files | Path, compute: Compute | None = None) -> None:
         self.files = Folder(files) if isinstance(files, Path) else files
         self.root = self.files.root
         """The folder of this machine for caches and scratch; what else lies there is known by `path` and `at`."""
         self._is_begun = False
+        self._compute = compute
 
     def manifest(self) -> Manifest:
         """The manifest as it is now; an empty one before the first commit."""
@@ -291,6 +293,22 @@ class Lake:
         last = manifest.last_batch if through is None else through
         for table in ("events", "quarantine"):
             self._between(con, table, table, manifest, 0, last)
+        if self._compute:
+            compute_elsewhere(con, self._compute(self._parts(manifest, last)))
+
+    def _parts(self, manifest: Manifest, last: int) -> Parts:
+        parts = manifest.parts(0, last)
+        return Parts(
+            self.files.url,
+            [part.events for part in parts if part.events],
+            [part.quarantine for part in parts if part.quarantine],
+            last if any(part.last > last for part in parts) else None,
+        )
+
+    @property
+    def is_computed_elsewhere(self) -> bool:
+        """Whether another engine than the connection computes usage."""
+        return self._compute is not None
 
     def attach_batches(self, con: duckdb.DuckDBPyConnection, name: str, numbers: Collection[int]) -> None:
         """Define a relation of the events of some batches."""
@@ -376,16 +394,16 @@ class Lake:
         return [self.path(file) for file in listed]
 
 
-def open_lake(url: str, home: Path, claim: Claim) -> Lake:
+def open_lake(url: str, home: Path, claim: Claim, compute: Compute | None = None) -> Lake:
     """The lake of a URL: a folder, relative to a home, or a bucket, whose copies lie in the home's `cache/`.
 
     `claim` holds a name among all runs on the ledger, where a store cannot keep them apart.
     """
     if not url.startswith("s3://"):
-        return Lake(home / url)
+        return Lake(home / url, compute)
     from metering.lake.bucket import Bucket
 
-    return Lake(Bucket(url, home / "cache" / url.removeprefix("s3://"), claim))
+    return Lake(Bucket(url, home / "cache" / url.removeprefix("s3://"), claim), compute)
 
 
 def _readable(path: str, manifest: Manifest) -> Manifest:

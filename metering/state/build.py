@@ -33,7 +33,8 @@ def advance(
     """Take in every batch that the state does not know, and archive what has ended by now.
 
     The caller holds the run lock. A state that is lost, damaged or of another version is built anew; None where the
-    lake is too small for one. Raises MeteringError if it cannot be written; then all events are read instead.
+    lake is too small for one, or a cluster computes without it. Raises MeteringError if it cannot be written; then
+    all events are read instead.
     """
     try:
         return _advance_or_build(lake, now, memory_limit, say)
@@ -46,6 +47,8 @@ def advance(
 
 
 def _advance_or_build(lake: Lake, now: int, memory_limit: str | None, say: Callable[[str], None]) -> State | None:
+    if lake.is_computed_elsewhere:
+        return None
     store = Store(lake)
     state = store.load()
     manifest = lake.manifest()

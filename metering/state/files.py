@@ -73,7 +73,9 @@ class Store:
         self.root = lake.root / "state"
 
     def load(self) -> State | None:
-        """The state; None where there is none that this version can read whole."""
+        """The state; None where there is none that this version can read whole, or a cluster computes without it."""
+        if self.lake.is_computed_elsewhere:
+            return None
         try:
             state = msgspec.json.decode((self.root / STATE).read_bytes(), type=State)
         except (OSError, msgspec.MsgspecError):
@@ -86,6 +88,8 @@ class Store:
 
     def why_unreadable(self) -> list[str]:
         """Why there is no state to be read, although one was written by this version; empty where there is none."""
+        if self.lake.is_computed_elsewhere:
+            return []
         try:
             state = msgspec.json.decode((self.root / STATE).read_bytes(), type=State)
         except FileNotFoundError:

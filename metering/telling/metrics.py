@@ -106,7 +106,7 @@ def _unresolved(home: Home, manifest: Manifest) -> int:
 
 def _alive(con: duckdb.DuckDBPyConnection, now: int) -> int:
     meter.set_periods(con, [meter.Period("now", now, now + 1)])
-    ((count,),) = con.execute(compose(con, "SELECT count(*) FROM alive", "usage")).fetchall()
+    ((count,),) = con.execute(compose(con, "SELECT snapshots FROM alive_count", "usage")).fetchall()
     return int(count)
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from metering.errors import MeteringError
 from metering.lake import compose
+from metering.lake.elsewhere import keep, tell, untell
 from metering.sql import sql
 from metering.usage.kept import is_kept, narrow
 from metering.usage.zone import offsets
@@ -76,7 +77,7 @@ def open_relations(con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, ke
     set_now(con, now)
     _give(con, "zone_offsets", offsets(zone, now))
     set_periods(con, ())
-    if keep_lifespans:
+    if keep_lifespans and not keep(con, "lifespans"):
         con.execute(f"CREATE OR REPLACE TEMP TABLE lifespans AS {compose(con, sql('usage', 'lifespans'), 'usage')}")
 
 
@@ -159,7 +160,7 @@ def first_month(con: duckdb.DuckDBPyConnection, zone: tzinfo) -> Month | None:
     """The month in which the first usage up to now lies; None where there is none."""
     with _of_all_time(con):
         name = "kept_first_usage" if is_kept(con) else "first_usage"
-        ((used_from,),) = con.execute(compose(con, sql("usage", name), "usage")).fetchall()
+        ((used_from,),) = con.execute(compose(con, f"SELECT used_from FROM {name}", "usage")).fetchall()
     return None if used_from is None else Month.of(used_from, zone)
 
 
@@ -201,6 +202,7 @@ def _of_all_time(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         yield
     finally:
         con.execute("DROP TABLE horizon")
+        untell(con, "horizon")
 
 
 def _give(con: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[object, ...]]) -> None:
@@ -211,6 +213,7 @@ def _give(con: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[object
     fields = ", ".join(f"CAST(unnest(?) AS {kind}) AS {column}" for column, kind in columns.items())
     con.unregister(name)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {fields}", lists)
+    tell(con, name)
 
 
 def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
@@ -224,9 +227,14 @@ def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
             # DuckDB 1.5 lets a sum grow a little past 38 digits.
             table.column("byte_micros").validate(full=True)
     except (duckdb.OutOfRangeException, duckdb.ConversionException, pa.ArrowInvalid) as error:
-        raise MeteringError(
-            f"Usage is larger than 38 digits of byte-microseconds hold: {error}",
-            unchanged="Nothing was computed or written.",
-            remedy="Look for events with impossible sizes or times, and retract them.",
-        ) from None
+        raise too_large(error) from None
     return table
+
+
+def too_large(error: Exception) -> MeteringError:
+    """What an overflow of usage is told as, whichever engine met it."""
+    return MeteringError(
+        f"Usage is larger than 38 digits of byte-microseconds hold: {error}",
+        unchanged="Nothing was computed or written.",
+        remedy="Look for events with impossible sizes or times, and retract them.",
+    )

@@ -1,4 +1,4 @@
 -- One chosen snapshot that became ready, with its name.
-SELECT n.snapshot_id, n.name
-FROM names AS n
+SELECT names.snapshot_id, names.name
+FROM names
 SEMI JOIN chosen_snapshots USING (snapshot_id)
