@@ -23,7 +23,7 @@ from metering.payments.adopt import check_gateway
 from metering.payments.collect import collect
 from metering.reports.ask import ask
 from metering.state import advance, with_usage
-from metering.telling.notices import tell
+from metering.telling.notices import tell_all
 from metering.values import format_instant
 
 Say = Callable[[str], None]
@@ -137,5 +137,5 @@ STEPS: tuple[tuple[str, Callable[[Home, Run, Say], int]], ...] = (
     ("billable", _billable),
     ("anomalies", _anomalies),
     ("collect", _collect),
-    ("notices", tell),
+    ("notices", tell_all),
 )

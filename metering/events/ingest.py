@@ -29,6 +29,9 @@ from metering.schema import arrow_schema
 SCRATCH = ".ingest.part"
 """Folder below the lake for what a run holds before its commit; a killed run's is swept by the next."""
 
+FEW_LINES = 100_000
+"""So many lines, new ones and those that they may repeat, are compared in memory."""
+
 Progress = Callable[[int, int, int], None]
 """Told the bytes done, the bytes in all (0 if unknown) and the lines read."""
 
@@ -85,7 +88,8 @@ def ingest(
             held.read(result, progress)
         finally:
             held.close()
-        with connect(memory_limit, scratch / "spill") as con:
+        # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
+        with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
             _settle(con, lake, held, now, result)
             _write(con, lake, held, now, result)
         if result.batch:
@@ -116,6 +120,7 @@ class _Held:
     """
 
     def __init__(self, scratch: Path, lake: Lake, sources: list[Source]) -> None:
+        self.lake = lake
         self.sources = sources
         self.seen = Seen(lake, sum(source.size_bytes for source in sources) or 2**30)
         self.raw = RawLines(scratch / "raw.jsonl.zst")
@@ -197,6 +202,11 @@ class _Held:
         """Finish the files; what was read can be opened then."""
         for store in (self.fresh, self.suspects, self.faults):
             store.close()
+
+    def is_large(self) -> bool:
+        """Whether there is so much to compare that memory may not hold it."""
+        met = (batch for batch in self.lake.manifest().batches if batch.batch in self.seen.batches and batch.events)
+        return self.lines + sum(batch.events.rows for batch in met if batch.events) > FEW_LINES
 
     def file_table(self) -> pa.Table:
         """The files that hold lines: name, first line, and one past the last."""
