@@ -361,7 +361,7 @@ PRELOADED = (
     *("metering.cli.commands", "metering.cli.decisions", "metering.cli.operations", "metering.cli.safety"),
     *("metering.close.run", "metering.nightly", "metering.reports.publish", "metering.reports.forecast"),
     *("metering.telling.metrics", "metering.telling.ping", "sqlalchemy.dialects.postgresql"),
-    *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests"),
+    *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests", "forked"),
 )
 _SERVER.set_forkserver_preload([*PRELOADED])
 
