@@ -88,10 +88,14 @@ def ingest(
             held.read(result, progress)
         finally:
             held.close()
-        # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
-        with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
-            _settle(con, lake, held, now, result)
-            _write(con, lake, held, now, result)
+        if held.is_plain:
+            index.check_events()
+            _write(None, lake, held, now, result)
+        else:
+            # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
+            with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
+                _settle(con, lake, held, now, result)
+                _write(con, lake, held, now, result)
         if result.batch:
             index.catch_up()
     except (OSError, duckdb.Error, pa.ArrowException) as error:
@@ -203,6 +207,11 @@ class _Held:
         for store in (self.fresh, self.suspects, self.faults):
             store.close()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether every line is an event, and none may repeat another."""
+        return not self.suspects.rows and not self.faults.rows
+
     def is_large(self) -> bool:
         """Whether there is so much to compare that memory may not hold it."""
         met = (batch for batch in self.lake.manifest().batches if batch.batch in self.seen.batches and batch.events)
@@ -251,8 +260,9 @@ def _settle(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, r
     result.conflicts = result.reasons.get("conflict", 0)
 
 
-def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
-    more = _late_runs(con, held)
+def _write(con: duckdb.DuckDBPyConnection | None, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
+    more = _late_runs(con, held) if con else []
+    held.more.close()
     held.raw.close()
     result.accepted = held.raw.lines
     if not result.accepted and not result.quarantined:
@@ -263,7 +273,7 @@ def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, re
         tables = _stored(held, more, batch, now)
         events = lake.write_events(f"{batch:08}", tables, result.accepted)
         raw = lake.write(f"raw/{batch:08}.jsonl.zst", held.raw.move, result.accepted)
-    if result.quarantined:
+    if con and result.quarantined:
         settings: dict[str, Any] = {**PARQUET, "row_group_size": ROW_GROUP, "row_group_size_bytes": "64MB"}
 
         def copy(part: Path) -> None:
@@ -296,7 +306,6 @@ def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
         late = late.sort_by([("type", "ascending"), ("time", "ascending"), ("line", "ascending")])
         for kind in late["type"].unique().to_pylist():
             held._add_run(held.more, runs, late.filter(pc.equal(late["type"], kind)))
-    held.more.close()
     return runs
 
 
