@@ -14,7 +14,8 @@ import pyarrow as pa
 from reference import Event
 
 from metering.events.keys import lake_keys
-from metering.lake import compose, connect
+from metering.lake import answer, compose, connect
+from metering.lake.duck import FEW
 from metering.schema import arrow_schema
 from metering.usage import meter
 from metering.values import Month, to_instant
@@ -67,9 +68,12 @@ def quarantine_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 @cache
-def _connection(kind: bool) -> duckdb.DuckDBPyConnection:
+def _connection(keep_lifespans: bool) -> duckdb.DuckDBPyConnection:
+    """One for each way that questions are put: as over few events, and as over many."""
     con = connect()
     con.execute("SET threads = 1")
+    if keep_lifespans:
+        con.execute(f"CREATE TEMP VIEW {FEW} AS SELECT 1")
     return con
 
 
@@ -102,4 +106,4 @@ def rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
 
 def relation(con: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
     """All rows of a relation of this room."""
-    return con.sql(compose(con, f"SELECT * FROM {name}", "usage")).to_arrow_table()
+    return answer(con, compose(con, f"SELECT * FROM {name}", "usage"))

@@ -74,13 +74,6 @@ class Identities:
                 if path.name not in kept:
                     path.unlink()
 
-    def check_events(self) -> None:
-        """Raise MeteringError if a file of events is gone."""
-        paths = (self.lake.root / part.events.path for part in self.lake.manifest().parts() if part.events)
-        for path in paths:
-            if not path.exists():
-                raise _missing(path)
-
     def open(self) -> list[Entries]:
         """The entries, run by run."""
         return [self._load(run) for run in self._sound(len(self.lake.manifest().batches))]
@@ -171,13 +164,9 @@ def _entries_of(lake: Lake, part: Batch | Merged, first: int, last: int) -> Entr
                 keys.append(identity_keys(rows.column("source"), rows.column("id"))[wanted])
                 batches.append(of[wanted].astype(np.uint32))
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise MeteringError(
+            f"{path} is missing: without it nobody can tell which events are repeats.",
+            unchanged="The lake is as it was.",
+            remedy="Restore the file from a backup.",
+        ) from None
     return Entries(np.concatenate(keys), np.concatenate(batches))
-
-
-def _missing(path: Path) -> MeteringError:
-    return MeteringError(
-        f"{path} is missing: without it nobody can tell which events are repeats.",
-        unchanged="The lake is as it was.",
-        remedy="Restore the file from a backup.",
-    )

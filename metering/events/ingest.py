@@ -88,14 +88,10 @@ def ingest(
             held.read(result, progress)
         finally:
             held.close()
-        if held.is_plain:
-            index.check_events()
-            _write(None, lake, held, now, result)
-        else:
-            # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
-            with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
-                _settle(con, lake, held, now, result)
-                _write(con, lake, held, now, result)
+        # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
+        with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
+            _settle(con, lake, held, now, result)
+            _write(con, lake, held, now, result)
         if result.batch:
             index.catch_up()
     except (OSError, duckdb.Error, pa.ArrowException) as error:
@@ -235,6 +231,8 @@ class _Held:
 def _settle(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
     """Find the repeats and conflicts, and which bad lines are new."""
     lake.attach(con)
+    if held.is_plain:
+        return
     manifest = lake.manifest()
     lake.attach_batches(con, "met_batches", sorted(held.seen.batches))
     run = pa.table({"batch": [manifest.last_batch + 1], "ingested_at": [now]})
@@ -260,8 +258,8 @@ def _settle(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, r
     result.conflicts = result.reasons.get("conflict", 0)
 
 
-def _write(con: duckdb.DuckDBPyConnection | None, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
-    more = _late_runs(con, held) if con else []
+def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
+    more = [] if held.is_plain else _late_runs(con, held)
     held.more.close()
     held.raw.close()
     result.accepted = held.raw.lines
@@ -273,7 +271,7 @@ def _write(con: duckdb.DuckDBPyConnection | None, lake: Lake, held: _Held, now: 
         tables = _stored(held, more, batch, now)
         events = lake.write_events(f"{batch:08}", tables, result.accepted)
         raw = lake.write(f"raw/{batch:08}.jsonl.zst", held.raw.move, result.accepted)
-    if con and result.quarantined:
+    if result.quarantined:
         settings: dict[str, Any] = {**PARQUET, "row_group_size": ROW_GROUP, "row_group_size_bytes": "64MB"}
 
         def copy(part: Path) -> None:
