@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import duckdb
 import msgspec
 import sqlalchemy as sa
 
-from metering.accounts.imports import current_accounts
 from metering.close.price_guard import check_prices
-from metering.close.unbilled import billed_months, unbillable
 from metering.corrections.card_refunds import card_sentences
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
@@ -21,9 +18,9 @@ from metering.home import Home, Run
 from metering.ledger.tables import metadata
 from metering.payments.adopt import check_gateway
 from metering.payments.collect import collect
-from metering.reports.ask import ask
-from metering.state import advance, with_usage
-from metering.telling.notices import tell
+from metering.reports.ask import Desk, at_desk
+from metering.state import advance
+from metering.telling.notices import tell_all
 from metering.values import format_instant
 
 Say = Callable[[str], None]
@@ -85,10 +82,9 @@ def _lifespans(home: Home, run: Run, say: Say) -> int:
     return DONE
 
 
-def _billable(home: Home, run: Run, say: Say) -> int:
-    """Tell what cannot be billed; only what no night has told before needs a person."""
-    limit = home.config.engine.memory_limit
-    found = with_usage(home.lake, home.now, home.config.billing.zone, lambda con: _unbillable(home, con), limit)
+def _usage(home: Home, run: Run, say: Say) -> int:
+    """Tell what cannot be billed, and how much is anomalous; only what no night has told before needs a person."""
+    found, anomalies = at_desk(home, _look)
     told_path = home.lake.root / "state" / "unbillable.json"
     told = (
         set(msgspec.json.decode(told_path.read_bytes(), type=list[tuple[str, str, str, str]]))
@@ -101,23 +97,16 @@ def _billable(home: Home, run: Run, say: Say) -> int:
     part = told_path.with_name(f".{told_path.name}.part")
     part.write_bytes(msgspec.json.encode(sorted(found)))
     part.replace(told_path)
+    if anomalies:
+        say(f"anomalies: {anomalies}; see `metering report anomalies`")
     return NEEDS_PERSON if found - told else DONE
 
 
-def _unbillable(home: Home, con: duckdb.DuckDBPyConnection) -> set[tuple[str, str, str, str]]:
-    with home.book.read() as ledger:
-        currency_of = {name: row["currency"] for name, row in current_accounts(ledger).items()}
-    return {
-        (reason, usage.account_id, usage.sku, usage.region)
-        for reason, usage in unbillable(home, con, currency_of, billed_months(home, con))
-    }
-
-
-def _anomalies(home: Home, run: Run, say: Say) -> int:
-    count = ask(home, "anomalies").num_rows
-    if count:
-        say(f"anomalies: {count}; see `metering report anomalies`")
-    return DONE
+def _look(desk: Desk) -> tuple[set[tuple[str, str, str, str]], int]:
+    """What cannot be billed, and the number of anomalies: both by the same usage."""
+    desk.prepare("anomalies")
+    ((anomalies,),) = desk.con.execute("SELECT count(*) FROM found_anomalies").fetchall()
+    return {(reason, usage.account_id, usage.sku, usage.region) for reason, usage in desk.unbillable}, anomalies
 
 
 def _collect(home: Home, run: Run, say: Say) -> int:
@@ -134,8 +123,7 @@ STEPS: tuple[tuple[str, Callable[[Home, Run, Say], int]], ...] = (
     ("inbox", _inbox),
     ("lifespans", _lifespans),
     ("prices", _prices),
-    ("billable", _billable),
-    ("anomalies", _anomalies),
+    ("usage", _usage),
     ("collect", _collect),
-    ("notices", tell),
+    ("notices", tell_all),
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +15,33 @@ from ledgers import ENGINES, SQLITE, ledger_url, ledgers_on
 
 from metering.ledger.book import Book, open_book
 
+MEMORY = Path("/dev/shm")
+LONGEST = ("test_sample_data", "test_failpoints", "test_state", "test_corrections")
+"""Files that would make one worker wait for the other if they came last."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--ledger postgresql` runs every test that does not name its engine on that one."""
     parser.addoption("--ledger", choices=ENGINES, default=SQLITE)
+
+
+def pytest_configure() -> None:
+    """Homes lie in memory where there is room, so that no test waits for a disk: what is killed are processes."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+    longest = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: longest.get(item.path.stem, len(longest)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every temporary folder lies where pytest's own lie, and goes when they go; the fork server's goes after them."""
+    multiprocessing.util.get_temp_dir()
+    tempfile.tempdir = str(tmp_path_factory.getbasetemp())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

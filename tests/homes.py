@@ -25,19 +25,22 @@ import json
 import multiprocessing
 import os
 import shlex
+import shutil
 import signal
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 from click.testing import CliRunner
-from ledgers import with_ledger
+from ledgers import DEFAULT_URL, ledger_url, with_ledger
 
 from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
 from metering.cli.app import app
@@ -204,12 +207,15 @@ class Home:
 
     def ledger(self, table: str) -> list[dict[str, Any]]:
         """The rows of a table of the ledger, as they are stored."""
+        return self._ledger(table)[table]
+
+    def _ledger(self, *names: str) -> dict[str, list[dict[str, Any]]]:
         book = self.book
         with book.read() as con:
-            query = sa.select(metadata().tables[table]).order_by(sa.text("1, 2"))
-            found = con.execute(query).mappings().all()
+            asked = {name: sa.select(metadata().tables[name]).order_by(sa.text("1, 2")) for name in names}
+            found = {name: [dict(row) for row in con.execute(query).mappings()] for name, query in asked.items()}
         book.close()
-        return [dict(row) for row in found]
+        return found
 
     @property
     def book(self) -> Book:
@@ -223,14 +229,15 @@ class Home:
 
     def state(self) -> dict[str, Any]:
         """Everything that was taken in, billed, booked and charged; without what names runs and transactions."""
-        tables = {name: sorted(_without(self.ledger(name), *_NAMES_OF_RUNS), key=str) for name in _KEPT}
-        heads = {row["transaction"]: row for row in self.ledger("transactions")}
+        ledger = self._ledger(*_KEPT, "transactions", "entries")
+        tables = {name: sorted(_without(ledger[name], *_NAMES_OF_RUNS), key=str) for name in _KEPT}
+        heads = {row["transaction"]: row for row in ledger["transactions"]}
         entries = [
             {**row, "kind": heads[row["transaction"]]["kind"], "posted_at": heads[row["transaction"]]["posted_at"]}
-            for row in self.ledger("entries")
+            for row in ledger["entries"]
         ]
         files = {
-            str(path.relative_to(self.path)): sorted(map(str, pq.read_table(path).to_pylist()))
+            str(path.relative_to(self.path)): _rows_of(path.read_bytes())
             for path in (self.path / "lake").rglob("*.parquet")
             if not path.name.startswith(".") and path.relative_to(self.path).parts[:2] != ("lake", "state")
         }
@@ -303,6 +310,12 @@ def _steps(story: str) -> Iterator[tuple[int, str, list[str]]]:
         yield at, head, body
 
 
+@lru_cache(maxsize=1000)
+def _rows_of(content: bytes) -> list[str]:
+    """The rows of a Parquet file; the same file lies in many copies of a home."""
+    return sorted(map(str, pq.ParquetFile(io.BytesIO(content)).read().to_pylist()))
+
+
 def _without(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in names} for row in rows]
 
@@ -318,6 +331,29 @@ def _quiet_environment() -> Iterator[None]:
         os.environ.update(kept)
 
 
+# Homes that begin alike
+
+
+def begun(beginning: Callable[[Home], object]) -> Callable[[Path], Home]:
+    """Makes homes with a beginning; a worker plays it once and copies it, unless a server keeps the ledgers."""
+
+    @cache
+    def first() -> Home:
+        home = Home(Path(mkdtemp()) / "home")
+        beginning(home)
+        return home
+
+    def given(path: Path) -> Home:
+        if ledger_url(path) != DEFAULT_URL:
+            home = Home(path)
+            beginning(home)
+            return home
+        shutil.copytree(first().path, path)
+        return replace(first(), path=path)
+
+    return given
+
+
 # Processes of their own: forked from a server that has imported everything, which is ten times quicker.
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -326,9 +362,24 @@ PRELOADED = (
     *("metering.cli.commands", "metering.cli.decisions", "metering.cli.operations", "metering.cli.safety"),
     *("metering.close.run", "metering.nightly", "metering.reports.publish", "metering.reports.forecast"),
     *("metering.telling.metrics", "metering.telling.ping", "sqlalchemy.dialects.postgresql"),
-    *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests"),
+    *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests", "forked"),
 )
 _SERVER.set_forkserver_preload([*PRELOADED])
+
+
+def run_until(point: str, work: Callable[..., object], *args: Any) -> int:
+    """Have a function of the engine's run in a process of its own, which dies at a failpoint; its exit code."""
+    process = _SERVER.Process(target=_work_until, args=(point, work, args))
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None, f"{work} did not end"
+    return process.exitcode
+
+
+def _work_until(point: str, work: Callable[..., object], args: tuple[Any, ...]) -> None:
+    os.environ["METERING_FAILPOINT"] = point
+    work(*args)
+    os._exit(0)
 
 
 def _serve(words: list[str], environment: Mapping[str, str | None], limit_bytes: int, said: str) -> None:

@@ -70,7 +70,7 @@ class Settings:
 def _serve(words: list[str], settings: Settings, said: str) -> None:
     """A runner: one command in a process of its own."""
     from metering.cli.app import app
-    from metering.ledger import book
+    from metering.ledger import sqlite
     from metering.payments import stripe
     from metering.payments.desk import Desk
 
@@ -82,7 +82,7 @@ def _serve(words: list[str], settings: Settings, said: str) -> None:
     stripe.TIMEOUT_SECONDS = (SILENCE, SILENCE)  # type: ignore[assignment]
     stripe.Stripe.per_second = 1000
     Desk.workers = settings.workers  # type: ignore[assignment, method-assign]
-    book.BUSY_SECONDS = settings.busy_seconds  # type: ignore[assignment]
+    sqlite.BUSY_SECONDS = settings.busy_seconds  # type: ignore[assignment]
     if settings.limit_bytes:
         import resource
 

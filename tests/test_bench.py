@@ -20,8 +20,6 @@ from bench.question import Question, hash_of
 
 from metering.lake import Lake
 
-pytestmark = pytest.mark.xdist_group("bench")  # its home is made once
-
 HISTORY = History(40_000, seed=3)
 HARD = (None, "event.retracted", "snapshot.deleted", "snapshot.resized", "vm.deleted")
 """Types without which the answer must be another."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from homes import Home
+from homes import Home, begun
 
 from metering.checks.verify import verify
 from metering.corrections.card_refunds import card_sentences
@@ -34,11 +34,13 @@ $ close
 PAYMENT = "PAY-2026-05-000001-1"
 
 
+with_a_payment = begun(lambda home: home.tell(STORY))
+
+
 @pytest.fixture
-def paid(home: Home) -> Home:
+def paid(tmp_path: Path) -> Home:
     """A home with one card payment of 10.00."""
-    home.tell(STORY)
-    return home
+    return with_a_payment(tmp_path / "home")
 
 
 def problems(home: Home) -> list[str]:

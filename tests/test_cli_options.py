@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from homes import Home
+from homes import Home, begun
 
 from metering.cli.app import app
 from metering.config import CONFIG_NAME
 
 
-@pytest.fixture
-def billed(home: Home) -> Home:
-    """A home in which 5.00 were posted on 1 June at 08:00."""
+@begun
+def with_a_posting(home: Home) -> None:
     home.accounts("acc-1,USD,0,pm_card_visa")
     home.run("funds", "add", "acc-1", "5.00", "--reference", "t-1")
-    return home
+
+
+@pytest.fixture
+def billed(tmp_path: Path) -> Home:
+    """A home in which 5.00 were posted on 1 June at 08:00."""
+    return with_a_posting(tmp_path / "home")
 
 
 def call(*args: str, **environment: str) -> Result:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from homes import Home, event_lines
+from homes import Home, begun, event_lines
 
 import metering.lake.files as files
 import metering.lake.store as store
@@ -19,12 +19,16 @@ PRICE = "snapshot.vm,,USD,0.001,2026-01-01,"
 EVENTS = "2026-05-02T10 ready s1 gb=1000\n2026-05-02T15 deleted s1\n"
 
 
-@pytest.fixture
-def home(home: Home) -> Home:
+@begun
+def beginning(home: Home) -> None:
     home.prices(PRICE)
     home.accounts("acc-1,USD,0,pm_card_visa")
     home.events(EVENTS)
-    return home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return beginning(tmp_path / "home")
 
 
 def full_disk(*_: object, **__: object) -> None:

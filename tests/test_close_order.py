@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from homes import Home
+from homes import Home, begun
 
 PRICE = "snapshot.vm,,USD,0.001,2026-01-01,"
 
 
-@pytest.fixture
-def home(home: Home) -> Home:
-    """1,000 GB cost 1.00 an hour; acc-1 owes 5.00 for May and 6.00 for June."""
+@begun
+def beginning(home: Home) -> None:
     home.prices(PRICE)
     home.accounts("acc-1,USD,0,pm_card_visa")
     home.events(
@@ -21,7 +22,12 @@ def home(home: Home) -> Home:
         2026-06-02T16 deleted june
         """
     )
-    return home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """1,000 GB cost 1.00 an hour; acc-1 owes 5.00 for May and 6.00 for June."""
+    return beginning(tmp_path / "home")
 
 
 def test_a_month_that_has_not_ended_is_refused(home: Home) -> None:

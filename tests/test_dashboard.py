@@ -23,8 +23,6 @@ from homes import Home
 from metering.dashboard.charts import columns
 from metering.dashboard.figures import Figure, Question, short
 
-pytestmark = pytest.mark.xdist_group("dashboard")  # its home is made once
-
 ACCOUNTS = (
     "acc-1,USD,10,pm_card_visa",
     "acc-2,USD,0,pm_card_chargeDeclined",

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import ACCOUNTS, Home
-
-pytestmark = pytest.mark.xdist_group("documents")  # its home is made once
+from homes import ACCOUNTS, Home, begun
 
 PRICES = ("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.volume,,USD,0.0005,2026-01-01,")
 MAY = """
@@ -52,16 +50,19 @@ def close_may(home: Home) -> Home:
     return home
 
 
+with_may_closed = begun(close_may)
+
+
 @pytest.fixture
-def billed(home: Home) -> Home:
+def billed(tmp_path: Path) -> Home:
     """A home with May closed."""
-    return close_may(home)
+    return with_may_closed(tmp_path / "home")
 
 
 @pytest.fixture(scope="module")
 def corrected(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with May and June closed, in which June corrects May; only read."""
-    home = close_may(Home(tmp_path_factory.mktemp("corrected") / "home"))
+    home = with_may_closed(tmp_path_factory.mktemp("corrected") / "home")
     home.events(LATE, "late.jsonl")
     home.run("close", "2026-06", now="2026-07-01T08:00:00Z")
     home.now = "2026-07-02T08:00:00Z"

@@ -5,11 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from homes import KILLED, run_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -547,14 +544,6 @@ def test_a_file_replaced_while_it_was_read_waits_for_the_next_run(
 
 # Kills
 
-CHILD = """
-import sys
-from pathlib import Path
-from metering.events.inbox import take_inbox
-from metering.lake import Lake
-take_inbox(Lake(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]))
-"""
-
 
 @pytest.mark.parametrize("point", ["lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move"])
 @pytest.mark.parametrize("history", [False, True])
@@ -571,13 +560,7 @@ def test_killed_anywhere_and_run_again(lake: Lake, tmp_path: Path, point: str, h
             put(inbox, name, *events)
         if each is undisturbed:
             take_inbox(each, inbox, NOW)
-    killed = subprocess.run(
-        [sys.executable, "-c", CHILD, str(lake.root), str(inbox), str(NOW)],
-        env={**os.environ, "METERING_FAILPOINT": point},
-        check=False,
-        capture_output=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert run_until(point, take_inbox, lake, inbox, NOW) == KILLED
     after = state(undisturbed)
     assert state(lake) == (before if point == "lake.before_commit" else after)
     moved = point == "inbox.during_move"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from homes import Home
+from homes import Home, begun
 
 from metering.close import run
 from metering.values import Month
@@ -30,14 +30,18 @@ MAY = """
 FIRST = "INV-2026-05-000001"
 
 
-@pytest.fixture
-def closed(home: Home) -> Home:
-    """A home with May closed."""
+@begun
+def with_may_closed(home: Home) -> None:
     home.prices(*PRICES)
     home.accounts(*ACCOUNTS)
     home.events(MAY, "may.jsonl")
     home.run("close", "2026-05")
-    return home
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Home:
+    """A home with May closed."""
+    return with_may_closed(tmp_path / "home")
 
 
 def explanations(home: Home, *numbers: str) -> dict[str, str]:

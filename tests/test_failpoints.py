@@ -7,6 +7,7 @@ if nothing had happened.
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import cache
 from pathlib import Path
@@ -24,11 +25,16 @@ from test_upgrade import POINTS as UPGRADING
 
 from metering.failpoints import FAILPOINTS, failpoint
 
+CHARGING = ("payment.", "sandbox.", "ledger.")
+"""Points that lie after all that a state of the lifespans is read or written for."""
+
 
 @pytest.fixture(autouse=True)
-def worth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However small a lake is, it has a state."""
-    monkeypatch.setenv("METERING_STATE_FROM", "0")
+def worth(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a lake is, it has a state, if that can matter to the kill."""
+    params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if not str(params.get("point", params.get("first"))).startswith(CHARGING):
+        monkeypatch.setenv("METERING_STATE_FROM", "0")
 
 
 PAYING = (
@@ -69,8 +75,8 @@ TWICE = (
 
 
 @cache
-def before(command: str) -> Path:
-    """A home in which the command has much to do; one a worker, copied for each test."""
+def before(command: str, state_from: str | None) -> Path:
+    """A home in which the command has much to do, with a state or without; one a worker, copied for each test."""
     home = Home(Path(mkdtemp()) / "home")
     home.prices("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.vm,,KWD,0.001,2026-01-01,")
     home.accounts(
@@ -102,7 +108,7 @@ def before(command: str) -> Path:
 
 def given(command: str, path: Path) -> Home:
     """A copy of that home."""
-    shutil.copytree(before(command), path)
+    shutil.copytree(before(command, os.environ.get("METERING_STATE_FROM")), path)
     return Home(path, "2026-06-02T07:00:00Z" if command == "nightly" else "2026-06-01T08:00:00Z")
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from focus_data_toolkit import cli
 from focus_data_toolkit.model.validator import lint_focus_1_4_structure
-from homes import Home
+from homes import Home, begun
 
 DATASETS = {
     "cost-and-usage": "Cost and Usage",
@@ -28,9 +28,8 @@ SETTLED = {
 }
 
 
-@pytest.fixture
-def closed(home: Home) -> Home:
-    """Two closed months: three currencies, tax, credit, balance, a price change and a late deletion."""
+@begun
+def with_two_months(home: Home) -> None:
     home.prices(
         "snapshot.vm,,USD,0.000068,2026-01-01,",
         "snapshot.vm,,USD,0.000072,2026-05-17,",
@@ -58,7 +57,12 @@ def closed(home: Home) -> Home:
     home.events("2026-05-20 deleted a1", "late.jsonl")
     home.run("close", "2026-06", now="2026-07-01T08:00:00Z", exit_code=3)
     home.now = "2026-07-01T08:00:00Z"
-    return home
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Home:
+    """Two closed months: three currencies, tax, credit, balance, a price change and a late deletion."""
+    return with_two_months(tmp_path / "home")
 
 
 def exported(home: Home, month: str, dataset: str) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from homes import Home
+from homes import Home, begun
 from ledgers import POSTGRESQL, SQLITE, behind_the_triggers, pretend
 
 from metering.errors import MeteringError
@@ -261,13 +261,17 @@ def test_standing_adds_up(posted: Book) -> None:
 # Seals
 
 
-@pytest.fixture
-def sealed(home: Home) -> Home:
-    """A home in which two runs posted a top-up each."""
+@begun
+def with_two_topups(home: Home) -> None:
     home.accounts("acc-1,USD,0,")
     home.run("funds", "add", "acc-1", "5.00", "--reference", "t1")
     home.run("funds", "add", "acc-1", "3.00", "--reference", "t2")
-    return home
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Home:
+    """A home in which two runs posted a top-up each."""
+    return with_two_topups(tmp_path / "home")
 
 
 def test_a_run_that_posts_nothing_makes_no_seal(sealed: Home) -> None:

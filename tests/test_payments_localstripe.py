@@ -10,8 +10,6 @@ from payments_given import DAY, Given
 from stripe_local import LocalStripe, local_stripe
 from stripe_network import Network
 
-pytestmark = pytest.mark.xdist_group("payments_localstripe")  # its home is made once
-
 pytest.importorskip("localstripe")
 DECLINED = "pm_card_chargeCustomerFail"
 

@@ -15,8 +15,6 @@ from homes import Home
 from metering.reports.catalog import reports
 from metering.reports.publish import FILE, NEEDS_MORE, published, table_name
 
-pytestmark = pytest.mark.xdist_group("published")  # its home is made once
-
 PUBLISHING = "[reports]\npublish = true\n"
 
 

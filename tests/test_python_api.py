@@ -15,8 +15,6 @@ import metering
 from metering.api import Books
 from metering.errors import UsageError
 
-pytestmark = pytest.mark.xdist_group("python_api")  # its home is made once
-
 NOW = "2026-06-11T00:00:00Z"
 
 

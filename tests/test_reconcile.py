@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from homes import Home
+from homes import Home, begun
 
 from metering.clock import Clock
 from metering.errors import MeteringError
@@ -20,9 +20,8 @@ from metering.reconcile.gateway import reconcile_gateway
 from metering.values import parse_instant
 
 
-@pytest.fixture
-def billed(home: Home) -> Home:
-    """May is closed: acc-1 paid 10.00 by card, acc-2 was declined over 5.00."""
+@begun
+def with_may_closed(home: Home) -> None:
     home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
     home.accounts("acc-1,USD,0,pm_card_visa", "acc-2,USD,0,pm_card_chargeDeclined")
     home.events(
@@ -34,7 +33,12 @@ def billed(home: Home) -> Home:
         """
     )
     home.run("close", exit_code=3)
-    return home
+
+
+@pytest.fixture
+def billed(tmp_path: Path) -> Home:
+    """May is closed: acc-1 paid 10.00 by card, acc-2 was declined over 5.00."""
+    return with_may_closed(tmp_path / "home")
 
 
 def sandbox(home: Home, now: str = "2026-06-01T09:00:00Z") -> Sandbox:
@@ -143,9 +147,8 @@ def test_a_gateway_that_does_not_answer_is_no_difference(billed: Home) -> None:
 # Inventory
 
 
-@pytest.fixture
-def metered(home: Home) -> Home:
-    """On 11 June: `one` (100 GB) and `two` (no price) live, `three` has ended on the 5th, `four` is new."""
+@begun
+def with_four_snapshots(home: Home) -> None:
     home.now = "2026-06-11T00:00:00Z"
     home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
     home.accounts("acc-1,USD,0,pm_card_visa")
@@ -159,7 +162,12 @@ def metered(home: Home) -> Home:
         """
     )
     home.run("ingest")
-    return home
+
+
+@pytest.fixture
+def metered(tmp_path: Path) -> Home:
+    """On 11 June: `one` (100 GB) and `two` (no price) live, `three` has ended on the 5th, `four` is new."""
+    return with_four_snapshots(tmp_path / "home")
 
 
 def inventory(home: Home, text: str, exit_code: int = 3) -> list[dict[str, str]]:

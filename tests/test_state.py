@@ -210,6 +210,7 @@ def test_a_retraction_reaches_its_event_without_the_others(home: Home, kept: Non
     home.run("verify")
 
 
+@pytest.mark.soak
 def test_a_state_that_is_lost_loses_nothing(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METERING_STATE_FROM")
     plain = without_state()

@@ -193,7 +193,7 @@ def test_anomalies_are_what_the_reference_says(world: tuple, data: st.DataObject
             unique_by=lambda gap: (gap.account_id, gap.sku, gap.region),
         )
     )
-    con = opened(events, now, zone, periods)
+    con = opened(events, now, zone, periods, keep_lifespans=data.draw(st.booleans()))
     found = meter.anomalies(con, accounts=["a1"], unpriced=unpriced)
     assert Counter(rows(found, "kind", "snapshot_id", "account_id", "occurred_at")) == reference.anomalies(
         events, periods, now, ["a1"], unpriced

@@ -16,7 +16,8 @@ from reference import Event
 
 from metering.events.keys import LAKE_KEYS, lake_keys
 from metering.events.merging import placed
-from metering.lake import compose, connect
+from metering.lake import answer, compose, connect
+from metering.lake.duck import FEW
 from metering.schema import arrow_schema
 from metering.usage import meter
 from metering.values import Month, to_instant
@@ -82,9 +83,12 @@ def quarantine_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 @cache
-def _connection(kind: bool) -> duckdb.DuckDBPyConnection:
+def _connection(keep_lifespans: bool) -> duckdb.DuckDBPyConnection:
+    """One for each way that questions are put: as over few events, and as over many."""
     con = connect()
     con.execute("SET threads = 1")
+    if keep_lifespans:
+        con.execute(f"CREATE TEMP VIEW {FEW} AS SELECT 1")
     return con
 
 
@@ -117,4 +121,4 @@ def rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
 
 def relation(con: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
     """All rows of a relation of this room."""
-    return con.sql(compose(con, f"SELECT * FROM {name}", "usage")).to_arrow_table()
+    return answer(con, compose(con, f"SELECT * FROM {name}", "usage"))

@@ -223,7 +223,7 @@ def output_format(value: str | None) -> str:
     return value or ("table" if sys.stdout.isatty() else "csv")
 
 
-class _Lean(MetaPathFinder):
+class Lean(MetaPathFinder):
     """Hides what Arrow and ADBC would import if it is there, half a second each; no command needs it."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
@@ -233,7 +233,7 @@ class _Lean(MetaPathFinder):
 
 def main() -> None:
     """The `metering` command."""
-    sys.meta_path.insert(0, _Lean())
+    sys.meta_path.insert(0, Lean())
     from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
 
     try:

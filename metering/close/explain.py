@@ -70,13 +70,14 @@ def explain(home: Home, number: str) -> Explained:
     return Explained(
         invoice,
         lines,
-        _differences(invoice, lines, again),
+        differences(invoice, lines, again),
         _stretches(home, inputs, drafts, invoice["account_id"], {line["month"] for line in lines}),
         inputs,
     )
 
 
-def _differences(invoice: dict[str, Any], lines: list[dict[str, Any]], again: Draft | None) -> list[str]:
+def differences(invoice: dict[str, Any], lines: list[dict[str, Any]], again: Draft | None) -> list[str]:
+    """In what an issued invoice differs from one that was computed again."""
     if again is None:
         return ["computed again, the account has no line in this month"]
     found = []

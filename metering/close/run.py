@@ -140,9 +140,9 @@ def _count_waiting(home: Home, say: Say) -> None:
         say(f"{len(files)} files wait in the inbox; this command leaves them there.")
 
 
-def _open_usage(home: Home) -> duckdb.DuckDBPyConnection:
+def _open_usage(home: Home, *, keep_lifespans: bool) -> duckdb.DuckDBPyConnection:
     con = connect(home.config.engine.memory_limit)
-    open_usage(con, home.lake, home.now, home.config.billing.zone)
+    open_usage(con, home.lake, home.now, home.config.billing.zone, keep_lifespans=keep_lifespans)
     return con
 
 
@@ -152,7 +152,8 @@ def _months(home: Home, options: Options, say: Say) -> list[Month]:
     with home.book.read() as con:
         closed = closed_months(con)
     current = Month.of(home.now, zone)
-    usage = _open_usage(home)
+    # The first month is all that is asked once a month is closed.
+    usage = _open_usage(home, keep_lifespans=not closed)
     first = meter.first_month(usage, zone)
     months = months_to_close(
         options.month,
@@ -214,7 +215,7 @@ def _tell_open(home: Home, month: Month, say: Say) -> int:
 def _unbillable_now(home: Home, month: Month) -> list[Unbillable]:
     with home.book.read() as con:
         currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
-    return unbillable(home, _open_usage(home), currency_of, [month])
+    return unbillable(home, _open_usage(home, keep_lifespans=False), currency_of, [month])
 
 
 def _tell_unbillable(home: Home, month: Month, found: list[Unbillable], say: Say) -> int:

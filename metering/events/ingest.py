@@ -29,6 +29,9 @@ from metering.schema import arrow_schema
 SCRATCH = ".ingest.part"
 """Folder below the lake for what a run holds before its commit; a killed run's is swept by the next."""
 
+FEW_LINES = 100_000
+"""So many lines, new ones and those that they may repeat, are compared in memory."""
+
 Progress = Callable[[int, int, int], None]
 """Told the bytes done, the bytes in all (0 if unknown) and the lines read."""
 
@@ -87,7 +90,8 @@ def ingest(
             held.read(result, progress)
         finally:
             held.close()
-        with connect(memory_limit, scratch / "spill") as con:
+        # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
+        with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
             _settle(con, lake, held, batch, now, result)
             _write(con, lake, held, batch, now, result)
         if result.batch:
@@ -118,6 +122,7 @@ class _Held:
     """
 
     def __init__(self, scratch: Path, lake: Lake, sources: list[Source]) -> None:
+        self.lake = lake
         self.sources = sources
         self.seen = Seen(lake, sum(source.size_bytes for source in sources) or 2**30)
         self.raw = RawLines(scratch / "raw.jsonl.zst")
@@ -200,6 +205,16 @@ class _Held:
         for store in (self.fresh, self.suspects, self.faults):
             store.close()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether every line is an event, and none may repeat another."""
+        return not self.suspects.rows and not self.faults.rows
+
+    def is_large(self) -> bool:
+        """Whether there is so much to compare that memory may not hold it."""
+        met = (batch for batch in self.lake.manifest().batches if batch.batch in self.seen.batches and batch.events)
+        return self.lines + sum(batch.events.rows for batch in met if batch.events) > FEW_LINES
+
     def file_table(self) -> pa.Table:
         """The files that hold lines: name, first line, and one past the last."""
         firsts = [first for _, first in self.files]
@@ -220,6 +235,8 @@ def _settle(
 ) -> None:
     """Find the repeats and conflicts, and which bad lines are new."""
     lake.attach(con)
+    if held.is_plain:
+        return
     lake.attach_batches(con, "met_batches", sorted(held.seen.batches))
     run = pa.table({"batch": [batch], "ingested_at": [now]})
     tables = {
@@ -245,7 +262,8 @@ def _settle(
 
 
 def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, now: int, result: IngestResult) -> None:
-    more = _late_runs(con, held)
+    more = [] if held.is_plain else _late_runs(con, held)
+    held.more.close()
     held.raw.close()
     result.accepted = held.raw.lines
     if not result.accepted and not result.quarantined:
@@ -288,7 +306,6 @@ def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
         late = late.sort_by([("type", "ascending"), ("time", "ascending"), ("line", "ascending")])
         for kind in late["type"].unique().to_pylist():
             held._add_run(held.more, runs, late.filter(pc.equal(late["type"], kind)))
-    held.more.close()
     return runs
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from metering.errors import MeteringError, UsageError
-from metering.ledger.tables import metadata
+from metering.ledger.tables import WHERE, metadata
 from metering.schema import table as schema
 from metering.schema import tables
 from metering.sql import sql
@@ -124,6 +124,8 @@ class Book(ABC):
     def create_missing(self, con: sa.Connection) -> None:
         """Make every table that is not there yet, with the triggers that keep its rows; `con` is in a transaction."""
         there = set(sa.inspect(con).get_table_names())
+        for index in (index for table in metadata().tables.values() for index in table.indexes if WHERE in index.info):
+            index.dialect_options[con.dialect.name]["where"] = sa.text(index.info[WHERE])
         metadata().create_all(con)
         for table in tables().values():
             if table.stored == "ledger" and table.name not in there:
@@ -133,7 +135,9 @@ class Book(ABC):
                 self.run_script(con, script.format(table=table.name, fixed=fixed))
 
     @contextmanager
-    def told(self, done: str, remedy: str, failure: type[Exception] = sa.exc.DatabaseError) -> Iterator[None]:
+    def told(
+        self, done: str, remedy: str, failure: type[Exception] | tuple[type[Exception], ...] = sa.exc.DatabaseError
+    ) -> Iterator[None]:
         """Tell what the database, or a driver, refuses as an error of ours; a broken constraint is the caller's."""
         try:
             yield

@@ -44,7 +44,7 @@ class SqliteBook(Book):
         self.name = path.name
         self.aside = f"Move {path.name} away"
         self.files = tuple(path.with_name(f"{path.name}{suffix}") for suffix in ("", "-wal", "-shm"))
-        self._engine: sa.Engine | None = None
+        self._con: sa.Connection | None = None
 
     @property
     def exists(self) -> bool:
@@ -55,19 +55,11 @@ class SqliteBook(Book):
     def write(self) -> Iterator[sa.Connection]:
         """A write transaction: committed as a whole at the end, or rolled back."""
         remedy = "Make room or wait for the other program, then run the same command again."
-        with self._turn(), self.told("written", remedy):
-            if self._engine is None:
-                self._engine = self._open()
-            with self._engine.connect() as con:
-                con.exec_driver_sql("BEGIN IMMEDIATE")
-                try:
-                    yield con
-                except BaseException:
-                    # A full disk has SQLite roll back by itself.
-                    if con.connection.in_transaction:
-                        con.exec_driver_sql("ROLLBACK")
-                    raise
-                con.exec_driver_sql("COMMIT")
+        with self._turn(), self.told("written", remedy, (sa.exc.DatabaseError, sqlite3.DatabaseError)):
+            if self._con is None:
+                self._con = self._open()
+            with _whole(self._con):
+                yield self._con
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -76,7 +68,7 @@ class SqliteBook(Book):
             with empty() as con:
                 yield con
             return
-        with self.told("read", _LOOK), _reader(self.path) as con:
+        with self.told("read", _LOOK), _connected(lambda: _connect_read_only(self.path)) as con:
             con.exec_driver_sql("BEGIN")
             self.check_version(_version(con))
             yield con
@@ -103,30 +95,19 @@ class SqliteBook(Book):
 
     def migrate(self, change: Callable[[sa.Connection], None]) -> None:
         """Change a ledger of another version in one transaction; at its end it must be of this one."""
-        with self._turn():
-            engine = self._connect()
-            try:
-                with engine.connect() as con:
-                    con.exec_driver_sql("BEGIN IMMEDIATE")
-                    try:
-                        change(con)
-                        self.check_version(_version(con))
-                    except BaseException:
-                        con.exec_driver_sql("ROLLBACK")
-                        raise
-                    con.exec_driver_sql("COMMIT")
-            finally:
-                engine.dispose()
+        with self._turn(), _connected(lambda: _connect(self.path)) as con, _whole(con):
+            change(con)
+            self.check_version(_version(con))
 
     def prepare(self) -> None:
         """Nothing: the first write makes the file, and its owner may do everything."""
 
     def close(self) -> None:
         """Let go of the database; what was committed stays."""
-        if self._engine is not None:
+        if self._con is not None:
             with self._turn():
-                self._engine.dispose()
-            self._engine = None
+                self._con.close()
+            self._con = None
 
     def version(self) -> int | None:
         """The version of its schema; None where there is no ledger yet, or one that was cut off while it was made."""
@@ -217,58 +198,76 @@ class SqliteBook(Book):
         finally:
             os.close(descriptor)
 
-    def _open(self) -> sa.Engine:
+    def _open(self) -> sa.Connection:
         if not self.exists:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        engine = self._connect()
-        with engine.connect() as con:
+        con = _connected(lambda: _connect(self.path))
+        try:
             if not _version(con):
-                self._create(con)
+                _fill(con)
             self.check_version(_version(con))
-        return engine
-
-    def _connect(self) -> sa.Engine:
-        engine = sa.create_engine(
-            f"sqlite:///{self.path}",
-            isolation_level="AUTOCOMMIT",
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-            poolclass=sa.pool.QueuePool,
-        )
-        sa.event.listen(engine, "connect", _configure)
-        return engine
+        except BaseException:
+            con.close()
+            raise
+        return con
 
     def _create(self, con: sa.Connection) -> None:
-        con.exec_driver_sql("BEGIN IMMEDIATE")
         self.create_missing(con)
         self.run_script(con, sql("ledger", "balanced.sqlite"))
         self.set_version(con)
-        con.exec_driver_sql("COMMIT")
 
 
-_wanted: ContextVar[Path] = ContextVar("_wanted")
-
-
-def _reader(path: Path) -> sa.Connection:
-    """A connection of its own to read a ledger, which nobody keeps."""
-    token = _wanted.set(path)
+@contextmanager
+def _whole(con: sa.Connection) -> Iterator[None]:
+    """A write transaction: committed as a whole at the end, or rolled back."""
     try:
-        return _reading().connect()
+        con.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
+        con.exec_driver_sql("COMMIT")
     finally:
-        _wanted.reset(token)
+        # Also where a full disk had SQLite roll back by itself.
+        con.rollback()
+
+
+_opener: ContextVar[Callable[[], sqlite3.Connection]] = ContextVar("_opener")
+
+
+def _connected(opener: Callable[[], sqlite3.Connection]) -> sa.Connection:
+    """A connection of its own, which nobody keeps when it is closed."""
+    token = _opener.set(opener)
+    try:
+        return _engine().connect()
+    finally:
+        _opener.reset(token)
 
 
 @cache
-def _reading() -> sa.Engine:
+def _engine() -> sa.Engine:
     """One for all ledgers, so that a process compiles a statement once."""
-    return sa.create_engine("sqlite://", creator=lambda: _connect_read_only(_wanted.get()), poolclass=sa.pool.NullPool)
+    return sa.create_engine("sqlite://", creator=lambda: _opener.get()(), poolclass=sa.pool.NullPool)
+
+
+@cache
+def _template() -> sa.Connection:
+    """An empty ledger, in memory."""
+    con = _connected(_in_memory)
+    with _whole(con):
+        SqliteBook(Path(":memory:"))._create(con)
+    return con
+
+
+def _fill(con: sa.Connection) -> None:
+    """Make an empty ledger in a database: a copy, because to define its tables takes long."""
+    source, target = (each.connection.driver_connection for each in (_template(), con))
+    assert isinstance(source, sqlite3.Connection) and isinstance(target, sqlite3.Connection)
+    source.backup(target)
 
 
 @contextmanager
 def empty() -> Iterator[sa.Connection]:
     """A ledger in which nothing was ever written; it is nowhere on disk."""
-    engine = sa.create_engine("sqlite://", isolation_level="AUTOCOMMIT")
-    with engine.connect() as con:
-        SqliteBook(Path(":memory:"))._create(con)
+    with _connected(_in_memory) as con:
+        _fill(con)
         yield con
 
 
@@ -323,7 +322,9 @@ def _escape(path: Path) -> str:
     return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _configure(connection: sqlite3.Connection, _: object) -> None:
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection to write, of whichever thread has its turn."""
+    con = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     for pragma in (
         "journal_mode = WAL",
         "synchronous = FULL",
@@ -331,4 +332,9 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
         "recursive_triggers = ON",
         "trusted_schema = OFF",
     ):
-        connection.execute(f"PRAGMA {pragma}").close()
+        con.execute(f"PRAGMA {pragma}").close()
+    return con
+
+
+def _in_memory() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)

@@ -52,6 +52,8 @@ def metadata() -> sa.MetaData:
     return found
 
 
+WHERE = "where"
+"""The condition of a partial index in its `info`: to name a database here would load all that is known of it."""
 OWN_COUNTERS = {"transactions": "transaction", "entries": "entry", "runs": "run"}
 """Tables whose key counts their rows already."""
 
@@ -95,13 +97,8 @@ def _add(found: sa.MetaData, table: Table) -> None:
         sa.Index(f"{table.name}_by_{'_'.join(columns)}", *(made.c[name] for name in columns))
     if table.unique_where:
         columns, where = table.unique_where
-        sa.Index(
-            f"{table.name}_one_per_{'_'.join(columns)}",
-            *(made.c[name] for name in columns),
-            unique=True,
-            sqlite_where=sa.text(where),
-            postgresql_where=sa.text(where),
-        )
+        name = f"{table.name}_one_per_{'_'.join(columns)}"
+        sa.Index(name, *(made.c[name] for name in columns), unique=True, info={WHERE: where})
 
 
 def _column(table: Table, column: Column) -> sa.Column[Any]:

@@ -9,11 +9,12 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
+from metering.charges.rating import Unbillable
 from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import compose, connect, give_files, reads
+from metering.lake import answer, compose, connect, give_files, reads
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
 from metering.schema import empty_table, tables
@@ -30,6 +31,11 @@ GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
 """Reports that need more than a filter, and the command that gives it."""
 
 
+_LONG = {
+    *("usage-by-snapshot", "usage-by-day", "billed-usage-by-snapshot", "snapshot-lines", "allocations"),
+    *("idle", "quarantine", "ledger"),
+}
+"""Reports with rows for every snapshot, or for each of its days, or for everything that was posted."""
 _CURRENCIES = "SELECT account_id, currency FROM current_accounts"
 _RESOLVED = "SELECT id FROM quarantine_resolutions"
 
@@ -66,7 +72,8 @@ def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
 
     def rows(desk: Desk) -> pa.Table:
         desk.prepare(name)
-        return desk.con.sql(desk.query(name)).to_arrow_table()
+        query = desk.query(name)
+        return desk.con.sql(query).to_arrow_table() if name in _LONG else answer(desk.con, query)
 
     return at_desk(home, rows, wanted)
 
@@ -126,6 +133,8 @@ class Desk:
         self._opened: set[str] = set()
         self.is_kept = False
         """Whether lifespans come from the state."""
+        self.unbillable: list[Unbillable] = []
+        """Usage that cannot be billed, once anomalies are prepared."""
         self._give_filter()
 
     def prepare(self, name: str) -> None:
@@ -259,9 +268,10 @@ class Desk:
         known = dict(con.execute(compose(con, _CURRENCIES, "reports")).fetchall())
         resolved = [row[0] for row in con.execute(_RESOLVED).fetchall()]
         months = billed_months(home, con)
+        self.unbillable = unbillable(home, con, known, months)
         unpriced = [
             meter.Unpriced(u.month, u.account_id, u.sku, u.region, u.period_start, u.period_end)
-            for reason, u in unbillable(home, con, known, months)
+            for reason, u in self.unbillable
             if reason == "no_price"
         ]
         meter.set_periods(con, meter.month_periods(months, home.config.billing.zone))

@@ -53,15 +53,17 @@ def with_usage(
     zone: tzinfo,
     question: Callable[[duckdb.DuckDBPyConnection], Answer],
     memory_limit: str | None = None,
+    *,
+    keep_lifespans: bool = True,
 ) -> Answer:
     """Put a question about all events; where files of the state are gone or damaged, it is put to the events."""
     try:
         con = connect(memory_limit)
-        open_usage(con, lake, now, zone)
+        open_usage(con, lake, now, zone, keep_lifespans=keep_lifespans)
         return question(con)
     except BROKEN:
         con = connect(memory_limit)
-        open_usage(con, lake, now, zone, all_events=True)
+        open_usage(con, lake, now, zone, all_events=True, keep_lifespans=keep_lifespans)
         return question(con)
 
 

@@ -95,7 +95,8 @@ def _of_events(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:
     yield "lake_parts", "Batches, or merged runs of them, with files of their own.", [({}, str(len(manifest.parts())))]
     yield "quarantine_unresolved", "Bad lines that nobody put aside.", [({}, str(_unresolved(home, manifest)))]
     limit = home.config.engine.memory_limit
-    alive = with_usage(home.lake, home.now, home.config.billing.zone, lambda con: _alive(con, home.now), limit)
+    zone = home.config.billing.zone
+    alive = with_usage(home.lake, home.now, zone, lambda con: _alive(con, home.now), limit, keep_lifespans=False)
     yield "snapshots_alive", "Snapshots that are metered now.", [({}, str(alive))]
 
 

@@ -56,7 +56,14 @@ class Notice(NamedTuple):
         return msgspec.json.encode(body) + b"\n"
 
 
-def tell(home: Home, run: Run, say: Callable[[str], None]) -> int:
+def tell_all(home: Home, run: Run, say: Callable[[str], None]) -> int:
+    """Tell what was never told, and whose money will not last, which only passing time changes; an exit code."""
+    return tell(home, run, say, _low_balances)
+
+
+def tell(
+    home: Home, run: Run, say: Callable[[str], None], more: Callable[[Home], Iterator[Notice]] = lambda home: iter(())
+) -> int:
     """Tell what was never told; an exit code. A run that may not write to the ledger tells nothing."""
     if run.run == 0 or not home.book.exists:
         return DONE
@@ -67,7 +74,7 @@ def tell(home: Home, run: Run, say: Callable[[str], None]) -> int:
                 return DONE
             folder.mkdir(mode=0o700, exist_ok=True)
             _show_told(home, folder)
-            told = _tell(home, run, folder, [*_untold(home), *_low_balances(home)])
+            told = _tell(home, run, folder, [*_untold(home), *more(home)])
     except OSError as error:
         say(f"notices: {FOLDER}/ cannot be written: {error.strerror or error}. The next run tells them.")
         return FAILED
