@@ -26,9 +26,10 @@ Key = tuple[str, str, str, str]
 Price = Callable[[Key], Decimal | None]
 
 
-def give_costs(home: Home, con: duckdb.DuckDBPyConnection) -> None:
+def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bool = False) -> None:
     """Set periods and prices for `idle.sql`: of all billed months up to now, and of the current month.
 
+    With `keep_lifespans` those that are alive are computed once; then the connection answers for no other report.
     Prices are integers of one common scale, so that SQL multiplies and adds exactly; an overflow is an error.
     """
     zone = home.config.billing.zone
@@ -39,7 +40,10 @@ def give_costs(home: Home, con: duckdb.DuckDBPyConnection) -> None:
     prices = in_force(lists, {*months, str(current)}, read_prices(str(home.prices_file)), zone)
     bounds = {name: Month.parse(name).bounds(zone) for name in months}
     eras = _eras(periods_of(bounds, prices), prices)
-    meter.set_periods(con, eras)
+    # Idle is only what is alive: all that has ended by now is left out, however far back costs are counted.
+    meter.set_periods(con, eras, alive_after=home.now)
+    if keep_lifespans:
+        meter.compute_lifespans(con)
     keys: list[Key] = con.execute(compose(con, sql("reports", "idle_keys"), "reports", "usage")).fetchall()
     spent = [(era, _prices(prices[era.month], era.period_start)) for era in eras]
     now = (Period(str(current), *current.bounds(zone)), _prices(prices[str(current)], home.now))
