@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from homes import Home
+
+from metering.close import run
+from metering.values import Month
 
 ACCOUNTS = ("acc-1,USD,10,pm_card_visa", "acc-2,EUR,0,pm_card_visa")
 PRICES = ("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.vm,,EUR,0.002,2026-01-01,")
@@ -38,6 +43,40 @@ def closed(home: Home) -> Home:
 def explanations(home: Home, *numbers: str) -> dict[str, str]:
     """What explain prints about invoices; it must find each identical."""
     return {number: home.run("explain", number).stdout for number in numbers}
+
+
+DECISIONS = {
+    "void": ("void", "INV-2026-05-000001", "--rebill"),
+    "reprice": ("prices", "reprice", "2026-05", "--reason", "r"),
+}
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_a_decision_between_two_months_of_one_close(home: Home, decision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """June counts what was decided after May was closed, though the run that closes both began before it."""
+    home.prices(*PRICES)
+    home.accounts(*ACCOUNTS)
+    home.file("metering.toml", '[billing]\nstart = "2026-05"\n')
+    home.events(f"{MAY}\n2026-06-02T10 ready a2 acc=acc-1 gb=1000\n2026-06-02T12 deleted a2", "may.jsonl")
+    finish = run._finish
+
+    def then_decide(opened: run.Home, this: run.Run, month: Month, *rest: Any) -> int:
+        code = finish(opened, this, month, *rest)
+        if str(month) == "2026-05":
+            if decision == "reprice":
+                home.prices("snapshot.vm,,USD,0.0005,2026-01-01,", PRICES[1])
+            home.run(*DECISIONS[decision])
+        return code
+
+    monkeypatch.setattr(run, "_finish", then_decide)
+    home.now = "2026-07-01T08:00:00Z"
+    home.run("close")
+    # a1 of 18,000 GB-h is billed again at 0.001 (the void), or comes to 9.00 instead (the reprice).
+    again = {"void": "18.00", "reprice": "-9.00"}[decision]
+    lines = home.report("invoice-lines", "--account", "acc-1", "--month", "2026-06")
+    assert sum(Decimal(line["amount"]) for line in lines if line["kind"] == "adjustment") == Decimal(again)
+    explanations(home, *home.column("invoices", "invoice"))
+    home.run("verify")
 
 
 def test_the_arithmetic_is_shown(closed: Home) -> None:

@@ -182,6 +182,34 @@ def _lose(home: Home, month: Month) -> None:
 
 
 @pytest.mark.soak
+def test_a_retraction_reaches_its_event_without_the_others(home: Home, kept: None) -> None:
+    """March takes back the deletion that January brought: the events of February are not even there to be read.
+
+    1,000 GB cost 0.10 an hour: February was billed 24 h of b1 and is billed its own 672 h of a1 with March.
+    """
+    home.prices("snapshot.vm,,USD,0.0001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    months = (
+        "2026-01-10 ready a1 acc=acc-1 gb=1000\n2026-01-20 deleted a1 id=gone",
+        "2026-02-10 ready b1 gb=1000 acc=acc-1\n2026-02-11 deleted b1",
+        "2026-03-05 retracted free retracted_source=/compute retracted_id=gone",
+    )
+    for number, text in enumerate(months, 1):
+        home.events(text, f"{number}.jsonl")
+        home.run("close", f"2026-{number:02}", now=f"2026-{number + 1:02}-01T08:00:00Z") if number < 3 else None
+    (february,) = (home.path / "lake" / "events").glob("00000002*")
+    february.rename(home.path / "aside")
+    home.run("close", "2026-03", now="2026-04-01T08:00:00Z")
+    (home.path / "aside").rename(february)
+    # March itself: 744 h of a1.
+    assert sorted((line["month"], line["amount"]) for line in home.report("invoice-lines", "--month", "2026-03")) == [
+        ("2026-01", "28.80"),
+        ("2026-02", "67.20"),
+        ("2026-03", "74.40"),
+    ]
+    home.run("verify")
+
+
 def test_a_state_that_is_lost_loses_nothing(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METERING_STATE_FROM")
     plain = without_state()

@@ -20,7 +20,7 @@ from metering.values import format_price
 def stored_lists(con: sa.Connection, before: tuple[str, int] | None = None) -> dict[str, list[PriceList]]:
     """The lists in force for each closed month, in order of precedence: now, or as a close found them.
 
-    `before` names that close by its month and its run.
+    `before` names that close by its month and the last layer that it counted, in the order of recording.
 
     A reprice comes before what it replaces, the latest first; then the list of the month's own close; then the
     lists that filled gaps, the earliest first.
@@ -28,8 +28,8 @@ def stored_lists(con: sa.Connection, before: tuple[str, int] | None = None) -> d
     layers = metadata().tables["month_prices"]
     query = sa.select(layers).order_by(layers.c.month, layers.c.layer)
     if before is not None:
-        month, run = before
-        by_person = sa.and_(layers.c.kind == "reprice", layers.c.run < run)
+        month, through = before
+        by_person = sa.and_(layers.c.kind == "reprice", layers.c.recorded <= through)
         query = query.where(sa.or_(layers.c.close_month < month, by_person))
     found: dict[str, list[Any]] = defaultdict(list)
     for layer in con.execute(query).mappings():

@@ -213,9 +213,9 @@ def issued_before(con: sa.Connection, month: str, earlier: set[Pair] | None = No
 
 def rebilled(con: sa.Connection, month: str) -> list[str]:
     """The invoices whose lines do not count as issued, because they were voided to be billed again before a close."""
-    corrections, closes = metadata().tables["corrections"], metadata().tables["closes"]
-    run = con.scalar(sa.select(closes.c.run).where(closes.c.month == month))
+    corrections, decisions = metadata().tables["corrections"], metadata().tables["close_decisions"]
+    through = con.scalar(sa.select(decisions.c.corrections_through).where(decisions.c.month == month))
     query = sa.select(corrections.c.invoice).where(corrections.c.kind == "void", corrections.c.rebill == 1)
-    if run is not None:
-        query = query.where(corrections.c.run < run)
+    if through is not None:
+        query = query.where(corrections.c.recorded <= through)
     return list(con.scalars(query))

@@ -44,7 +44,7 @@ def earlier_to_rate(home: Home, con: sa.Connection, inputs: Inputs) -> set[Pair]
     known = (last["month"], last["run"], last["lines_hash"], state.built, last["rules_version"])
     if note is None or known != (note.month, note.run, note.lines_hash, note.built, RULES_VERSION):
         return None
-    if _decided_since(con, last["run"]) or _currency_changed(con, inputs, last["month"]):
+    if _decided_since(con, last["month"]) or _currency_changed(con, inputs, last["month"]):
         return None
     periods = periods_of(inputs.closed, prices_in_force(home, inputs))
     limit = home.config.engine.memory_limit
@@ -73,11 +73,14 @@ def _note(store: Store) -> Note | None:
         return None
 
 
-def _decided_since(con: sa.Connection, run: int) -> bool:
+def _decided_since(con: sa.Connection, month: str) -> bool:
     """Whether a person has repriced a month, or voided an invoice to have it billed again, since a close."""
-    prices, corrections = metadata().tables["month_prices"], metadata().tables["corrections"]
-    repriced = sa.select(prices.c.month).where(prices.c.kind == "reprice", prices.c.run > run)
-    rebilled = sa.select(corrections.c.correction).where(corrections.c.rebill == 1, corrections.c.run > run)
+    (counted,) = rows(con, "close_decisions", month=month)
+    prices, corrections = (metadata().tables[name].c for name in ("month_prices", "corrections"))
+    repriced = sa.select(prices.month).where(prices.kind == "reprice", prices.recorded > counted["prices_through"])
+    rebilled = sa.select(corrections.correction).where(
+        corrections.rebill == 1, corrections.recorded > counted["corrections_through"]
+    )
     return any(con.execute(query.limit(1)).first() is not None for query in (repriced, rebilled))
 
 

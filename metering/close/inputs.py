@@ -15,7 +15,7 @@ from metering.charges.prices import PriceList, read_prices
 from metering.charges.stored import list_of_close, stored_lists
 from metering.home import Home
 from metering.ledger.book import rows
-from metering.ledger.tables import metadata
+from metering.ledger.tables import last_rows, metadata
 from metering.values import Month
 
 RULES_VERSION = 1
@@ -40,6 +40,10 @@ class Inputs:
     """The tax rate stored with the close of an earlier month, by month and account."""
     closed: dict[str, tuple[int, int]]
     """The bounds of every earlier closed month."""
+    corrections_through: int
+    """The last correction that counts, in the order of recording: a run that closes two months leaves room between."""
+    prices_through: int
+    """The last list of `month_prices` that counts, in the order of recording."""
 
     @cached_property
     def currency_of(self) -> dict[str, str]:
@@ -88,6 +92,7 @@ def fix_inputs(home: Home, con: sa.Connection, month: Month) -> Inputs:
     billing = home.config.billing
     start, end = month.bounds(billing.zone)
     closed = rows(con, "closes")
+    decided: dict[str, int] = dict(con.execute(last_rows("corrections", "month_prices")).all())
     return Inputs(
         month=month,
         period_start=start,
@@ -100,6 +105,8 @@ def fix_inputs(home: Home, con: sa.Connection, month: Month) -> Inputs:
         accounts=current_accounts(con),
         tax_rates=stored_tax_rates(con),
         closed={row["month"]: (row["period_start"], row["period_end"]) for row in closed},
+        corrections_through=decided["corrections"],
+        prices_through=decided["month_prices"],
     )
 
 
@@ -119,7 +126,8 @@ def stored_inputs(con: sa.Connection, month: str) -> Inputs:
     this = next(row for row in closes if row["month"] == month)
     earlier = {row["month"]: (row["period_start"], row["period_end"]) for row in closes if row["month"] < month}
     versions = {(row["account_id"], row["version"]): row for row in rows(con, "account_versions")}
-    lists = stored_lists(con, before=(month, this["run"]))
+    (decided,) = rows(con, "close_decisions", month=month)
+    lists = stored_lists(con, before=(month, decided["prices_through"]))
     return Inputs(
         month=Month.parse(month),
         period_start=this["period_start"],
@@ -135,4 +143,6 @@ def stored_inputs(con: sa.Connection, month: str) -> Inputs:
         },
         tax_rates={key: rate for key, rate in stored_tax_rates(con).items() if key[0] < month},
         closed=earlier,
+        corrections_through=decided["corrections_through"],
+        prices_through=decided["prices_through"],
     )

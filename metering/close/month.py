@@ -132,6 +132,8 @@ def _record(
             for name, account in inputs.accounts.items()
         ),
     )
+    decided = {"corrections_through": inputs.corrections_through, "prices_through": inputs.prices_through}
+    insert(con, "close_decisions", [{"month": month, **decided}])
     insert(con, "close_issuers", [{"month": month, **msgspec.structs.asdict(home.config.issuer)}])
     _store_prices(home, con, run, drafts)
     insert(

@@ -78,6 +78,17 @@ class Identities:
         """The entries, run by run."""
         return [self._load(run) for run in self._sound(len(self.lake.manifest().batches))]
 
+    def batches_of(self, keys: Keys, through: int) -> set[int]:
+        """The batches up to one that may hold some identities; those that the index does not cover are among them."""
+        runs = self._sound(len(self.lake.manifest().batches))
+        found = set(range((runs[-1].last if runs else 0) + 1, through + 1))
+        for run in runs:
+            known, batches = self._load(run)
+            first, last = np.searchsorted(known, keys, "left"), np.searchsorted(known, keys, "right")
+            for start, end in zip(first[first < last], last[first < last], strict=True):
+                found.update(batches[start:end].tolist())
+        return {number for number in found if number <= through}
+
     def problems(self) -> Iterator[str]:
         """Where the index says something else than the events."""
         manifest = self.lake.manifest()

@@ -38,5 +38,14 @@ def _notices(con: sa.Connection, now: int) -> None:
     )
 
 
-STEPS: dict[int, Callable[[sa.Connection, int], None]] = {3: _notices}
+def _decisions(con: sa.Connection, _: int) -> None:
+    """A close counted the lists that were recorded before its own; of corrections those of the runs before it."""
+    from metering.ledger.book import insert
+    from metering.sql import sql
+
+    found = con.execute(sa.text(sql("ledger", "decided_before"))).mappings()
+    insert(con, "close_decisions", [dict(row) for row in found])
+
+
+STEPS: dict[int, Callable[[sa.Connection, int], None]] = {3: _notices, 4: _decisions}
 """Each step by the version that it starts from; new tables are there already."""

@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 
 from metering.errors import MeteringError
+from metering.events.identities import Identities
+from metering.events.keys import identity_keys
 from metering.failpoints import failpoint
 from metering.lake import Lake, compose, connect
 from metering.lake.store import sha256_of
@@ -127,16 +129,23 @@ def given_events(con: duckdb.DuckDBPyConnection, lake: Lake, after: int, through
     """Define the events of the batches after one and through another, as much of them as metering reads."""
     rows = lake.attach_events(con, f"all_{name}", after, through)
     kind = "TABLE" if rows <= KEPT_IN_MEMORY else "VIEW"
-    columns = sql("state", "columns").replace("given_events", f"all_{name}")
-    con.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {columns}")
+    con.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {_columns(f'all_{name}')}")
     return rows
 
 
+def _columns(events: str) -> str:
+    return sql("state", "columns").replace("given_events", events)
+
+
 def give_targets(con: duckdb.DuckDBPyConnection, lake: Lake, before: int) -> None:
-    """Define `targets`: what new events retract, among the new events and those of all batches before."""
-    con.execute(f"CREATE OR REPLACE TEMP TABLE retractions AS {sql('state', 'retractions')}")
-    ((wanted,),) = con.execute("SELECT count(*) FROM retractions").fetchall()
-    given_events(con, lake, 0, before if wanted else 0, "past_events")
+    """Define `targets`: what new events retract, among the new events and those of all batches before.
+
+    Of the batches before, only those are read that the index of identities names.
+    """
+    retractions = con.sql(sql("state", "retractions")).to_arrow_table()
+    keys = identity_keys(*(retractions.column(name).combine_chunks() for name in ("source", "id")))
+    lake.attach_batches(con, "all_past_events", Identities(lake).batches_of(keys, before) if len(keys) else ())
+    con.execute(f"CREATE OR REPLACE TEMP VIEW past_events AS {_columns('all_past_events')}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE targets AS {compose(con, sql('state', 'targets'), 'state')}")
 
 

@@ -36,6 +36,7 @@ def changed_usage(
         con = connect(memory_limit, store.root / "spill")
         given_events(con, lake, after, through, "new_events")
         give_targets(con, lake, after)
+        lake.attach_events(con, "earlier_events", 0, after if con.table("targets").shape[0] else 0)
         give_held_events(con, store, state)
         recall(con, store, state.segments, superseded_of(store, state))
         con.execute(f"CREATE OR REPLACE TEMP TABLE compared AS SELECT {after} AS earlier")
