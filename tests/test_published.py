@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,19 @@ from typing import Any
 import duckdb
 import pytest
 from homes import Home
+from hypothesis import HealthCheck, given, settings
+from reference import Event
+from test_state_properties import nights, take
 
 from metering.clock import Clock
 from metering.errors import MeteringError
 from metering.home import Home as RealHome
+from metering.reports.ask import Filter, ask
 from metering.reports.catalog import reports
 from metering.reports.earlier import AS_BEFORE, NOTE, Before, earlier
 from metering.reports.publish import FILE, NEEDS_MORE, OF_USAGE, publish, published, table_name
 from metering.state import advance
-from metering.values import parse_instant
+from metering.values import Month, format_instant, parse_instant
 
 pytestmark = pytest.mark.xdist_group("published")  # its home is made once
 
@@ -224,7 +230,10 @@ def _watched(found: list[Before | None]) -> Callable[..., AbstractContextManager
 
 
 def test_what_is_carried_over_is_what_would_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through late, corrected and retracted events, closes and a void, the file is the same as one from nothing."""
+    """Through late, corrected and retracted events, closes and a void, the file is the same as one from nothing.
+
+    Reports say the same from the state and from all events.
+    """
     monkeypatch.setenv("METERING_STATE_FROM", "0")
     some = [report for report in published() if report.name in {*OF_USAGE, *AS_BEFORE}]
     monkeypatch.setattr("metering.reports.publish.published", lambda: some)
@@ -250,16 +259,43 @@ def test_what_is_carried_over_is_what_would_be_written(tmp_path: Path, monkeypat
         2026-05-20 deleted s2 id=gone
         2026-07-20 deleted s1"""
     night("2026-06-01T06:00:00Z", start)
-    night("2026-06-02T06:00:00Z", "2026-06-01T12 ready s4 gb=1 acc=acc-2")
-    night("2026-06-03T06:00:00Z", "", "close 2026-05")
+    night("2026-06-03T06:00:00Z", "2026-06-01T12 ready s4 gb=1 acc=acc-2", "close 2026-05")
     night("2026-06-04T06:00:00Z", "2026-06-03T12 resized s1 gb=50\n2026-06-03T13 vm-deleted vm-x")
     night("2026-06-05T06:00:00Z", "2026-05-28 deleted s4\n2026-05-30 deleted s1")
     night("2026-06-06T06:00:00Z", "2026-06-05T10 retracted free retracted_source=/compute retracted_id=gone")
-    night("2026-06-07T06:00:00Z")
     night("2026-07-01T06:00:00Z", "", "close 2026-06")
     night("2026-07-02T06:00:00Z", "", "void INV-2026-05-000001 --rebill")
-    night("2026-07-21T06:00:00Z", "2026-07-20T12 ready s5 gb=2")
-    assert carried == [False, True, False, True, True, True, True, False, False, True]
+    night("2026-07-21T06:00:00Z", "2026-07-20T12 ready s5 gb=2\n2026-06-20 deleted s2")
+    assert carried == [False, False, True, True, True, False, False, True]
+    for name in ("forecast", "idle", "anomalies", "usage-by-snapshot", "usage-difference"):
+        for wanted in (Filter(days=1), Filter(Month(2026, 5), Month(2026, 6), "acc-2", days=1)):
+            told = ask(door(home), name, wanted).to_pylist()
+            assert told == ask(door(home), name, replace(wanted, all_events=True)).to_pylist(), name
+
+
+@pytest.mark.soak
+@settings(
+    max_examples=int(os.environ.get("METERING_EXAMPLES", "20")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+@given(nights())
+def test_whatever_comes_in_is_carried_over_right(history: list[tuple[list[Event], int]]) -> None:
+    """After each of several nights with events of any kind and age, the file is the same as one from nothing."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METERING_STATE_FROM", "0")
+        some = [report for report in published() if report.name in {*OF_USAGE, *AS_BEFORE}]
+        patch.setattr("metering.reports.publish.published", lambda: some)
+        scratch = Path(folder)
+        home = Home(scratch / "home")
+        lake, latest = door(home).lake, 0
+        for events, now in history:
+            take(lake, events)
+            latest = max(latest, now)
+            home.now = format_instant(latest)
+            advance(lake, latest)
+            published_twice(home, scratch)
 
 
 def _refuse(self: Path, target: Path) -> None:

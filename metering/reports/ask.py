@@ -360,8 +360,7 @@ class Desk:
     def quarantine(self) -> None:
         """Bad lines, and which of them were put aside."""
         self.events()
-        if self._first("resolutions") and "ledger" not in self._opened:
-            attach_ledger(self.con, self.home.book, ("quarantine_resolutions",))
+        self.ledger(_RESOLVED)
 
     def forecast(self) -> None:
         """What the months that are not closed will come to."""

@@ -91,7 +91,7 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
 def _build(desk: Desk, part: Path, path: Path) -> Note | None:
     """Write every report into a new file; what the next run may want to know of it."""
     part.unlink(missing_ok=True)
-    desk.ledger()
+    desk.ledger(*(sql("reports", name) for name in (*(report.name for report in published()), "billed_state")))
     desk.lifespans()
     note = note_of(desk)
     with attached(desk.con, part, "published", f"(STORAGE_VERSION '{STORAGE}')"), earlier(desk, note, path) as before:
