@@ -290,6 +290,7 @@ def test_whatever_comes_in_is_carried_over_right(history: list[tuple[list[Event]
         scratch = Path(folder)
         home = Home(scratch / "home")
         lake, latest = door(home).lake, 0
+        lake.root.mkdir()
         for events, now in history:
             take(lake, events)
             latest = max(latest, now)

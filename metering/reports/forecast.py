@@ -19,6 +19,7 @@ from metering.charges.stored import in_force
 from metering.close.drafting import Draft, drafts_of, issued_before, periods_of, usage_sums
 from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
+from metering.close.month import without_collector
 from metering.errors import UsageError
 from metering.home import Home
 from metering.invoices.history import History
@@ -60,7 +61,7 @@ def forecast(
     `duck` has this home's usage relations; with `all_events` the state of the lifespans is left aside.
     """
     rows: list[dict[str, Any]] = []
-    with home.book.read() as con:
+    with home.book.read() as con, without_collector():
         months = [month for month in _pending(home, con, duck) if last is None or month <= last]
         if months:
             inputs = fix_inputs(home, con, months[0])
