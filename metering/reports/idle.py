@@ -21,7 +21,14 @@ from metering.usage.meter import Period
 from metering.values import Month, gb_hours_denominator, minor_digits
 
 _USAGE = pa.decimal128(38, 0)
-_RATES = {"account_id": pa.string(), "sku": pa.string(), "region": pa.string(), "price_scaled": _USAGE}
+_RATES = {
+    "period_start": pa.int64(),
+    "period_end": pa.int64(),
+    "account_id": pa.string(),
+    "sku": pa.string(),
+    "region": pa.string(),
+    "price_scaled": _USAGE,
+}
 Key = tuple[str, str, str, str]
 Price = Callable[[Key], Decimal | None]
 
@@ -94,19 +101,14 @@ def _places(price: Decimal | None) -> int:
 
 def _rates(keys: list[Key], priced: list[tuple[Period, Price]], places: int) -> pa.Table:
     rows = [
-        {
-            "period_start": period.period_start,
-            "period_end": period.period_end,
-            "account_id": key[0],
-            "sku": key[1],
-            "region": key[2],
-            "price_scaled": int(found.scaleb(places)),
-        }
+        (period.period_start, period.period_end, *key[:3], int(found.scaleb(places)))
         for period, price in priced
         for key in keys
         if (found := price(key)) is not None
     ]
-    return pa.Table.from_pylist(rows, pa.schema({"period_start": pa.int64(), "period_end": pa.int64(), **_RATES}))
+    columns = zip(*rows, strict=True) if rows else [()] * len(_RATES)
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, _RATES.values(), strict=True)]
+    return pa.table(arrays, names=list(_RATES))
 
 
 def _currencies(keys: list[Key], denominator: int, places: int) -> pa.Table:
