@@ -5,15 +5,31 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 from homes import Home
+from hypothesis import HealthCheck, given, settings
+from reference import Event
+from test_state_properties import nights, take
 
+from metering.clock import Clock
+from metering.errors import MeteringError
+from metering.home import Home as RealHome
+from metering.reports.ask import Filter, ask
 from metering.reports.catalog import reports
-from metering.reports.publish import FILE, NEEDS_MORE, published, table_name
+from metering.reports.earlier import AS_BEFORE, NOTE, Before, earlier
+from metering.reports.publish import FILE, NEEDS_MORE, OF_USAGE, publish, published, table_name
+from metering.state import advance
+from metering.values import Month, format_instant, parse_instant
 
 PUBLISHING = "[reports]\npublish = true\n"
 
@@ -161,13 +177,124 @@ def test_sql_knows_what_there_is(closed: Home) -> None:
 def test_no_part_is_left_after_a_failure(closed: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where putting the file in place fails, the old one stays and the new one goes."""
     monkeypatch.setattr(Path, "replace", _refuse)
-    from metering.errors import MeteringError
-    from metering.home import Home as RealHome
-    from metering.reports.publish import publish
-
     with pytest.raises(MeteringError, match=r"reports\.duckdb could not be written"):
         publish(RealHome(closed.path))
     assert os.listdir((closed.path / FILE).parent) == [FILE.name]  # noqa: PTH208
+
+
+# What is carried over from the file before
+
+
+def tables_of(path: Path) -> dict[str, Counter]:
+    """Every row of every table but that which dates the file."""
+    with opened(path) as con:
+        return {
+            name: Counter(con.execute(f"FROM {name}").fetchall())
+            for (name,) in con.execute("SELECT table_name FROM duckdb_tables() WHERE table_name <> 'about'").fetchall()
+        }
+
+
+def door(home: Home) -> RealHome:
+    """The home at its instant."""
+    return RealHome(home.path, Clock(parse_instant(home.now)))
+
+
+def published_twice(home: Home, tmp_path: Path) -> bool:
+    """Publish upon the file before, and from nothing: the same; whether anything was carried over."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metering.reports.publish.earlier", _watched(found))
+        publish(door(home))
+    made = tables_of(home.path / FILE)
+    kept = [home.path / FILE, home.path / "lake/state" / NOTE]
+    for path in kept:
+        shutil.copy(path, tmp_path / path.name)
+        path.unlink()
+    publish(door(home))
+    assert made == tables_of(home.path / FILE)
+    for path in kept:
+        shutil.copy(tmp_path / path.name, path)
+    return found[-1] is not None
+
+
+def _watched(found: list[Before | None]) -> Callable[..., AbstractContextManager[Before | None]]:
+    @contextmanager
+    def watched(*given: Any) -> Iterator[Before | None]:
+        with earlier(*given) as before:
+            found.append(before)
+            yield before
+
+    return watched
+
+
+def test_what_is_carried_over_is_what_would_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through late, corrected and retracted events, closes and a void, the file is the same as one from nothing.
+
+    Reports say the same from the state and from all events.
+    """
+    monkeypatch.setenv("METERING_STATE_FROM", "0")
+    some = [report for report in published() if report.name in {*OF_USAGE, *AS_BEFORE}]
+    monkeypatch.setattr("metering.reports.publish.published", lambda: some)
+    home = Home(tmp_path / "home")
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts("acc-1,USD,10,pm_card_visa", "acc-2,USD,0,pm_card_visa")
+    carried = []
+
+    def night(now: str, events: str = "", *commands: str) -> None:
+        home.now = now
+        if events:
+            home.events(events, f"{now[:10]}.jsonl")
+            home.run("ingest")
+        advance(door(home).lake, door(home).now)
+        for command in commands:
+            home.run(*command.split())
+        carried.append(published_twice(home, tmp_path))
+
+    start = """
+        2026-05-01 ready s1 gb=100
+        2026-05-02 ready s2 gb=7 acc=acc-2 prj=other
+        2026-05-03 ready s3 gb=5 res=vm-x
+        2026-05-20 deleted s2 id=gone
+        2026-07-20 deleted s1"""
+    night("2026-06-01T06:00:00Z", start)
+    night("2026-06-03T06:00:00Z", "2026-06-01T12 ready s4 gb=1 acc=acc-2", "close 2026-05")
+    night("2026-06-04T06:00:00Z", "2026-06-03T12 resized s1 gb=50\n2026-06-03T13 vm-deleted vm-x")
+    night("2026-06-05T06:00:00Z", "2026-05-28 deleted s4\n2026-05-30 deleted s1")
+    night("2026-06-06T06:00:00Z", "2026-06-05T10 retracted free retracted_source=/compute retracted_id=gone")
+    night("2026-07-01T06:00:00Z", "", "close 2026-06")
+    night("2026-07-02T06:00:00Z", "", "void INV-2026-05-000001 --rebill")
+    night("2026-07-21T06:00:00Z", "2026-07-20T12 ready s5 gb=2\n2026-06-20 deleted s2")
+    assert carried == [False, False, True, True, True, False, False, True]
+    for name in ("forecast", "idle", "anomalies", "usage-by-snapshot", "usage-difference"):
+        for wanted in (Filter(days=1), Filter(Month(2026, 5), Month(2026, 6), "acc-2", days=1)):
+            told = ask(door(home), name, wanted).to_pylist()
+            assert told == ask(door(home), name, replace(wanted, all_events=True)).to_pylist(), name
+
+
+@pytest.mark.soak
+@settings(
+    max_examples=int(os.environ.get("METERING_EXAMPLES", "20")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+@given(nights())
+def test_whatever_comes_in_is_carried_over_right(history: list[tuple[list[Event], int]]) -> None:
+    """After each of several nights with events of any kind and age, the file is the same as one from nothing."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METERING_STATE_FROM", "0")
+        some = [report for report in published() if report.name in {*OF_USAGE, *AS_BEFORE}]
+        patch.setattr("metering.reports.publish.published", lambda: some)
+        scratch = Path(folder)
+        home = Home(scratch / "home")
+        lake, latest = door(home).lake, 0
+        lake.root.mkdir()
+        for events, now in history:
+            take(lake, events)
+            latest = max(latest, now)
+            home.now = format_instant(latest)
+            advance(lake, latest)
+            published_twice(home, scratch)
 
 
 def _refuse(self: Path, target: Path) -> None:

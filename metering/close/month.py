@@ -48,12 +48,12 @@ def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, ap
     A dry run is the same without the commit. Raises NeedsPerson where a guard stops the close before it writes,
     unless `approve` is the hash of these very inputs and lines.
     """
-    with _without_collector():
+    with without_collector():
         return _close_month(home, run, month, dry_run=dry_run, approve=approve)
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Spare the collector of cycles its walks over millions of rows, in which there are none."""
     enabled = gc.isenabled()
     gc.disable()

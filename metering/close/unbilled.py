@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 import duckdb
 
-from metering.charges.prices import read_prices
+from metering.charges.prices import MonthPrices, read_prices
 from metering.charges.rating import Unbillable, rate_usage
 from metering.charges.stored import in_force, stored_lists
 from metering.close.closed import closed_months
@@ -35,4 +36,40 @@ def unbillable(
         prices = in_force(stored_lists(ledger), names, read_prices(str(home.prices_file)), zone)
     bounds = {name: Month.parse(name).bounds(zone) for name in names}
     meter.set_periods(con, periods_of(bounds, prices))
-    return rate_usage(sums(con), currency_of, prices).unbillable
+    pairs = _suspects(meter.used_keys(con), currency_of, prices, periods_of(bounds, prices))
+    if not pairs:
+        return []
+    months_of_pairs = {month: bounds[month] for month, _ in pairs}
+    meter.set_periods(con, periods_of(months_of_pairs, prices))
+    return rate_usage(sums(con, sorted(pairs)), currency_of, prices).unbillable
+
+
+def _suspects(
+    keys: Iterable[tuple[str, str, str]],
+    currency_of: Mapping[str, str],
+    prices: Mapping[str, MonthPrices],
+    periods: Sequence[meter.Period],
+) -> set[tuple[str, str]]:
+    """The months and accounts in which something could not be billed if it was used: usually next to none.
+
+    To look for it in the keys is much cheaper than to rate the usage of all months.
+    """
+    own = {row.account_id for month in prices.values() for found in month.lists for row in found.rows}
+
+    @cache
+    def unpriced(account: str, sku: str, region: str, currency: str) -> frozenset[str]:
+        """The months in which an account, or all without prices of their own, could not be billed."""
+        return frozenset(
+            period.month
+            for period in periods
+            if prices[period.month].find(account, sku, region, currency, period.period_start) is None
+        )
+
+    everything = frozenset(prices)
+    found = set()
+    for account, sku, region in keys:
+        currency = currency_of.get(account)
+        owner = account if account in own else ""
+        months = everything if currency is None else unpriced(owner, sku, region, currency)
+        found |= {(month, account) for month in months}
+    return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -73,27 +74,37 @@ def write_all(documents: Iterable[Document], format: str, folder: str) -> int:
 
 
 Made = tuple[str, bytes | MeteringError]
-AT_ONCE = 100
-"""Fewer PDFs are made in this process: others take a second to start. More are handed out by so many."""
+FEW = 100
+"""So many PDFs are made in this process: others take a second to start."""
+TOGETHER = 10
+"""So many are handed to another process at once."""
+AHEAD = 3
+"""For each process so many such parts are gathered ahead, so that none has to wait."""
 
 
 def _made(documents: Iterable[Document], format: str) -> Iterator[Made]:
-    """Every document with its number, made, or with what keeps it from being made."""
+    """Every document with its number, made, or with what keeps it from being made; in their order."""
     make = maker(format)
     waiting = iter(documents)
-    first = list(islice(waiting, AT_ONCE))
+    first = list(islice(waiting, FEW))
     processes = os.cpu_count() or 1
-    if format != "pdf" or len(first) < AT_ONCE or processes == 1:
+    if format != "pdf" or len(first) < FEW or processes == 1:
         yield from (_one(make, document) for document in chain(first, waiting))
         return
+    everything = chain(first, waiting)
+    being_made: deque[Future[list[Made]]] = deque()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        while first:
-            yield from pool.map(_one_pdf, first, chunksize=10)
-            first = list(islice(waiting, AT_ONCE * processes))
+        while part := list(islice(everything, TOGETHER)):
+            being_made.append(pool.submit(_pdfs, part))
+            if len(being_made) > AHEAD * processes:
+                yield from being_made.popleft().result()
+        for rest in being_made:
+            yield from rest.result()
 
 
-def _one_pdf(document: Document) -> Made:
-    return _one(maker("pdf"), document)
+def _pdfs(documents: list[Document]) -> list[Made]:
+    make = maker("pdf")
+    return [_one(make, document) for document in documents]
 
 
 def _one(make: Make, document: Document) -> Made:

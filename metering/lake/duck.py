@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -104,16 +104,28 @@ ONCE = "-- Computed once."
 """Stands in relations that are small beside what they are made of."""
 
 
-def reads(query: str, given: Collection[str], *rooms: str) -> set[str]:
-    """Which of the given relations a query reads, by itself or through those of the rooms."""
+def reads(query: str, given: Mapping[str, Collection[str]], *rooms: str) -> dict[str, set[str]]:
+    """Which of the given relations a query reads, by itself or through those of the rooms.
+
+    Each comes with those of its columns that can be needed: the ones that are named anywhere, or all where a star is.
+    """
     found = gather(query, rooms, given)
-    texts = (_COMMENT.sub("", text) for text in (query, *found.values()))
-    return {name for text in texts for name in _READ.findall(text) if name in given}
+    texts = [_COMMENT.sub("", text) for text in (query, *found.values())]
+    words = {word for text in texts for word in _WORD.findall(text)}
+    columns: dict[str, set[str]] = {}
+    for text in texts:
+        for name in given.keys() & set(_READ.findall(text)):
+            needed = given[name] if _STAR.search(text) else words.intersection(given[name])
+            columns.setdefault(name, set()).update(needed)
+    return columns
 
 
 _COMMENT = re.compile(r"--[^\n]*")
 _LOCAL = re.compile(r"\b(\w+)\s+AS\s+(?:(?:NOT\s+)?MATERIALIZED\s+)?\(")
 _READ = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
+_WORD = re.compile(r"\w+")
+_STAR = re.compile(r"(?:\bSELECT|\bDISTINCT|,|\.)\s*\*|^FROM\b(?!.*\bSELECT\b)", re.DOTALL)
+"""Every column: `*`, `t.*`, or DuckDB's `FROM t` alone."""
 
 
 def gather(

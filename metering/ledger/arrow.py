@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,8 +18,16 @@ if TYPE_CHECKING:
 _INTEGERS = {"integer", "money", "instant", "flag"}
 
 
-def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, ...] | None = None) -> None:
-    """Define a relation for each of the ledger's tables (default: all), as the ledger stands now."""
+def attach_ledger(
+    con: duckdb.DuckDBPyConnection,
+    book: Book,
+    names: Iterable[str] | Mapping[str, Collection[str]] | None = None,
+    conditions: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Define a relation for each of the ledger's tables (default: all), as the ledger stands now.
+
+    Tables may be named with the columns that are wanted of them, and with a condition that their rows must meet.
+    """
     wanted = names if names is not None else tuple(name for name, found in tables().items() if found.stored == "ledger")
     if not book.exists:
         for name in wanted:
@@ -26,9 +36,13 @@ def attach_ledger(con: duckdb.DuckDBPyConnection, book: Book, names: tuple[str, 
     with book.snapshot() as read:
         for name in wanted:
             columns = table(name).columns
-            query = f"SELECT {', '.join(map(_read, columns))} FROM {name}"
+            if isinstance(wanted, Mapping):
+                columns = tuple(column for column in columns if column.name in wanted[name]) or columns[:1]
+            where = f" WHERE {conditions[name]}" if name in conditions else ""
+            query = f"SELECT {', '.join(map(_read, columns))} FROM {name}{where}"
             found = read(query, pa.schema([(column.name, _kind(column)) for column in columns]))
-            con.register(name, found.cast(arrow_schema(name)))
+            schema = arrow_schema(name)
+            con.register(name, found.cast(pa.schema([schema.field(column.name) for column in columns])))
 
 
 def _read(column: Column) -> str:

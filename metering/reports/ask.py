@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 import duckdb
@@ -26,6 +27,8 @@ from metering.values import Month, format_instant
 
 Answer = TypeVar("Answer")
 IDLE_DAYS = 90
+EARLIEST = 2000
+"""A filter that begins before this year begins with the first usage."""
 USAGE_BY = ("account", "project", "snapshot", "day")
 GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
 """Reports that need more than a filter, and the command that gives it."""
@@ -38,6 +41,7 @@ _LONG = {
 """Reports with rows for every snapshot, or for each of its days, or for everything that was posted."""
 _CURRENCIES = "SELECT account_id, currency FROM current_accounts"
 _RESOLVED = "SELECT id FROM quarantine_resolutions"
+_CLOSED = "SELECT month FROM closes ORDER BY month"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +82,16 @@ def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     return at_desk(home, rows, wanted)
 
 
-def at_desk(home: Home, task: Callable[[Desk], Answer], wanted: Filter = Filter()) -> Answer:
+def at_desk(home: Home, task: Callable[[Desk], Answer], wanted: Filter = Filter(), *, several: bool = False) -> Answer:
     """What is done at a desk; done again with all events where files of the state are gone or damaged."""
-    desk = Desk(home, wanted)
+    desk = Desk(home, wanted, several=several)
     try:
         return task(desk)
     except BROKEN:
         if not desk.is_kept:
             raise
     desk.con.close()
-    return task(Desk(home, replace(wanted, all_events=True)))
+    return task(Desk(home, replace(wanted, all_events=True), several=several))
 
 
 def report_name(
@@ -126,16 +130,20 @@ def state_of(home: Home) -> dict[str, str]:
 class Desk:
     """One connection with the relations that reports read, each opened once."""
 
-    def __init__(self, home: Home, wanted: Filter = Filter()) -> None:
+    def __init__(self, home: Home, wanted: Filter = Filter(), *, several: bool = False) -> None:
         self.home = home
         self.wanted = wanted
+        self._several = several
+        """Whether more than one report is asked: then lifespans are computed once for all of them."""
         self.con: duckdb.DuckDBPyConnection = connect(home.config.engine.memory_limit)
         self._opened: set[str] = set()
+        self._columns: dict[str, set[str]] = {}
+        """What is there of the ledger's tables, where not all is."""
         self.is_kept = False
         """Whether lifespans come from the state."""
         self.unbillable: list[Unbillable] = []
         """Usage that cannot be billed, once anomalies are prepared."""
-        self._give_filter()
+        self.ask_months(wanted.month_from, wanted.month_to)
 
     def prepare(self, name: str) -> None:
         """Open what a report reads; `metering/reports/<name>.sql` can then be asked."""
@@ -144,7 +152,11 @@ class Desk:
             raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {told}.")
         if name in GIVEN:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
-        if name in _SOURCES:
+        if name in _OF_INVOICES:
+            self.of_invoices(name)
+        elif name in _OF_ALLOCATIONS:
+            _OF_ALLOCATIONS[name](self, name)
+        elif name in _SOURCES:
             _SOURCES[name](self)
         else:
             self.ledger(sql("reports", name))
@@ -159,9 +171,9 @@ class Desk:
         self._opened.add(what)
         return not known
 
-    def _give_filter(self) -> None:
+    def ask_months(self, first: Month | None, last: Month | None = None) -> None:
+        """Filter what is asked next by months."""
         zone, wanted = self.home.config.billing.zone, self.wanted
-        first, last = wanted.month_from, wanted.month_to
         self.con.execute(
             sql("reports", "asked"),
             {
@@ -179,24 +191,53 @@ class Desk:
 
     # What reports read
 
-    def ledger(self, *queries: str) -> None:
-        """The book's tables, all of them or those that some queries read; once all are there, as they stood then."""
+    def ledger(self, *queries: str, conditions: Mapping[str, str] = MappingProxyType({})) -> None:
+        """The book's tables, all of them or what some queries read of them; once all are there, as they stood then."""
         if "ledger" in self._opened:
             return
         if not queries:
             self._opened.add("ledger")
             attach_ledger(self.con, self.home.book)
             return
-        known = [name for name, found in tables().items() if found.stored == "ledger"]
-        wanted = {name for query in queries for name in reads(query, known, "reports", "usage")}
-        attach_ledger(self.con, self.home.book, tuple(sorted(wanted)))
+        known = {name: found.names for name, found in tables().items()}
+        wanted: dict[str, set[str]] = {}
+        for query in queries:
+            for name, columns in reads(query, known, "reports", "usage").items():
+                if tables()[name].stored == "ledger":
+                    wanted.setdefault(name, set()).update(columns)
+        there = self._columns
+        lacking = {name: columns | there.get(name, set()) for name, columns in wanted.items()}
+        lacking = {name: columns for name, columns in lacking.items() if columns != there.get(name)}
+        attach_ledger(self.con, self.home.book, lacking, conditions)
+        there.update({name: columns for name, columns in lacking.items() if name not in conditions})
 
-    def allocations(self) -> None:
-        """The shares of the snapshots in all issued lines."""
-        self.ledger()
+    def of_invoices(self, name: str) -> None:
+        """What the book has of the invoices asked for, for a report about invoices."""
+        wanted = self.wanted
+        conditions: dict[str, str] = {}
+        if wanted.month_from or wanted.month_to or wanted.account_id is not None:
+            account = "'" + (wanted.account_id or "").replace("'", "''") + "'"
+            its = sql("reports", "asked_invoices").format(
+                first=wanted.month_from or "",
+                last=wanted.month_to or "9999-12",
+                account="account_id" if wanted.account_id is None else account,
+            )
+            for table in tables().values():
+                if "invoice" in table.names:
+                    conditions[table.name] = f"invoice IN ({its})"
+            conditions["transactions"] = (
+                f'"transaction" IN (SELECT "transaction" FROM entries WHERE invoice IN ({its}))'
+            )
+        self.ledger(sql("reports", name), conditions=conditions)
+
+    def allocations(self, name: str) -> None:
+        """The shares of the snapshots in issued lines, and what the report reads of the ledger."""
+        self.ledger(sql("reports", name), _CLOSED)
         if not self._first("allocations"):
             return
-        months = [row[0] for row in self.con.execute("FROM closes SELECT month ORDER BY month").fetchall()]
+        months = [row[0] for row in self.con.execute(_CLOSED).fetchall()]
+        if name == "allocations":
+            months = [month for month in months if self._is_asked(month)]
         found = (self.home.lake.files.find(path_of(month, "allocations")) for month in months)
         present = [path for path in found if path]
         if present:
@@ -204,8 +245,12 @@ class Desk:
         else:
             self.con.register("allocations", empty_table("allocations"))
 
-    def lifespans(self) -> None:
-        """The relations of usage, with time standing at now."""
+    def _is_asked(self, month: str) -> bool:
+        wanted = self.wanted
+        return str(wanted.month_from or "") <= month <= str(wanted.month_to or "9999-12")
+
+    def lifespans(self, *, keep: bool = True) -> None:
+        """The relations of usage, with time standing at now; lifespans are computed once, or for each question."""
         if not self._first("usage"):
             return
         self._first("events")
@@ -214,7 +259,14 @@ class Desk:
         # Also what fails while it is opened may be the state's.
         self.is_kept = not wanted.all_events
         self.is_kept = open_usage(
-            self.con, home.lake, home.now, zone, through, anomalies=True, all_events=wanted.all_events
+            self.con,
+            home.lake,
+            home.now,
+            zone,
+            through,
+            anomalies=True,
+            all_events=wanted.all_events,
+            keep_lifespans=keep,
         )
 
     def events(self) -> None:
@@ -229,15 +281,25 @@ class Desk:
             raise UsageError(f"--as-of {self.wanted.as_of}: the last batch is {last}.")
         return self.wanted.as_of
 
-    def usage(self) -> None:
-        """Usage by month."""
-        self.lifespans()
-        meter.set_periods(self.con, meter.month_periods(self.months(), self.home.config.billing.zone))
+    def usage(self, since: Month | None = None, *, alive_after: int | None = None) -> None:
+        """Usage by month, from a month on; of snapshots that were alive after an instant."""
+        self.lifespans(keep=self._several or not self._begins)
+        self._use_months(self.months(since), alive_after=alive_after)
 
-    def usage_by_day(self) -> None:
+    def _use_months(self, months: list[Month], *, alive_after: int | None = None) -> None:
+        zone = self.home.config.billing.zone
+        meter.set_periods(self.con, meter.month_periods(months, zone), alive_after=alive_after)
+
+    def usage_by_snapshot(self) -> None:
+        """Usage by month, for a question that needs lifespans twice."""
+        self.usage()
+        if self._begins and not self._several:
+            meter.compute_lifespans(self.con)
+
+    def usage_by_day(self, since: Month | None = None) -> None:
         """Usage by day."""
-        self.lifespans()
-        days = meter.day_periods(self.months(), self.home.config.billing.zone)
+        self.lifespans(keep=self._several or not self._begins)
+        days = meter.day_periods(self.months(since), self.home.config.billing.zone)
         meter.set_periods(self.con, days.values())
         self.con.register(
             "days",
@@ -249,16 +311,22 @@ class Desk:
             ),
         )
 
-    def months(self) -> list[Month]:
-        """The months asked for, as far as there is usage up to now."""
+    @property
+    def _begins(self) -> bool:
+        """Whether the filter says since when: then nobody looks for the first usage, or for what had ended before."""
+        return self.wanted.month_from is not None and self.wanted.month_from.year >= EARLIEST
+
+    def months(self, since: Month | None = None) -> list[Month]:
+        """The months asked for, as far as there is usage up to now; from a month on."""
         zone = self.home.config.billing.zone
-        first = meter.first_month(self.con, zone)
-        if first is None:
-            return []
-        first = max(first, self.wanted.month_from or first)
+        begin = since or self.wanted.month_from
+        if begin is None or begin.year < EARLIEST:
+            first = meter.first_month(self.con, zone)
+            if first is None:
+                return []
+            begin = max(first, begin or first)
         current = Month.of(self.home.now, zone)
-        last = min(self.wanted.month_to or current, current)
-        return meter.months_between(first, last)
+        return meter.months_between(begin, min(self.wanted.month_to or current, current))
 
     def anomalies(self) -> None:
         """What a person should know of."""
@@ -277,48 +345,69 @@ class Desk:
         meter.set_periods(con, meter.month_periods(months, home.config.billing.zone))
         con.register("found_anomalies", meter.anomalies(con, accounts=known, unpriced=unpriced, resolved=resolved))
 
-    def billed(self) -> None:
-        """What was invoiced beside what is known now."""
+    def billed(self, name: str) -> None:
+        """What was invoiced."""
         if self.wanted.as_of is not None:
             raise UsageError("--billed is what was invoiced; --as-of asks for what was known.")
-        self.allocations()
-        self.usage()
+        self.allocations(name)
+
+    def billed_and_used(self, name: str) -> None:
+        """What was invoiced beside what is known now, also of snapshots that have turned out to end before."""
+        self.billed(name)
+        self.lifespans()
+        self._use_months(self.closed_months(), alive_after=meter.EVER)
+
+    def difference(self, name: str) -> None:
+        """What was invoiced beside what is known now, in sums."""
+        self.ledger(sql("reports", name), _CLOSED)
+        self.lifespans(keep=self._several)
+        self._use_months(self.closed_months())
+
+    def closed_months(self) -> list[Month]:
+        """The closed months that are asked for."""
+        return [Month.parse(month) for (month,) in self.con.execute(_CLOSED).fetchall() if self._is_asked(month)]
 
     def quarantine(self) -> None:
         """Bad lines, and which of them were put aside."""
         self.events()
-        if self._first("resolutions") and "ledger" not in self._opened:
-            attach_ledger(self.con, self.home.book, ("quarantine_resolutions",))
+        self.ledger(_RESOLVED)
 
     def forecast(self) -> None:
         """What the months that are not closed will come to."""
         from metering.reports.forecast import forecast
 
-        rows = forecast(self.home, self.wanted.month_from, self.wanted.month_to)
+        wanted = self.wanted
+        self.lifespans()
+        rows = forecast(self.home, self.con, wanted.month_from, wanted.month_to, all_events=wanted.all_events)
         self.con.register("forecast_rows", rows)
 
     def idle(self) -> None:
         """What snapshots have cost and will cost."""
         from metering.reports.idle import give_costs
 
-        self.lifespans()
+        self.lifespans(keep=self._several)
         self.ledger(sql("reports", "idle"), sql("reports", "idle_keys"))
-        give_costs(self.home, self.con)
+        give_costs(self.home, self.con, keep_lifespans=not self._several)
 
 
-_SOURCES: dict[str, Callable[[Desk], None]] = {
+_SOURCES: dict[str, Callable[..., None]] = {
     "usage": Desk.usage,
     "usage-by-project": Desk.usage,
-    "usage-by-snapshot": Desk.usage,
+    "usage-by-snapshot": Desk.usage_by_snapshot,
     "usage-by-day": Desk.usage_by_day,
-    "allocations": Desk.allocations,
-    "snapshot-lines": Desk.allocations,
-    "billed-usage": Desk.billed,
-    "billed-usage-by-project": Desk.billed,
-    "billed-usage-by-snapshot": Desk.billed,
-    "usage-difference": Desk.billed,
     "anomalies": Desk.anomalies,
     "quarantine": Desk.quarantine,
     "forecast": Desk.forecast,
     "idle": Desk.idle,
 }
+
+_OF_ALLOCATIONS: dict[str, Callable[[Desk, str], None]] = {
+    "allocations": Desk.allocations,
+    "snapshot-lines": Desk.allocations,
+    "billed-usage": Desk.billed,
+    "billed-usage-by-project": Desk.billed,
+    "billed-usage-by-snapshot": Desk.billed_and_used,
+    "usage-difference": Desk.difference,
+}
+_OF_INVOICES = {"invoices", "invoice-lines", "payments", "receivables", "revenue"}
+"""Reports that read nothing but what belongs to the invoices asked for."""

@@ -134,11 +134,26 @@ def _digits() -> str:
 
 
 def _gb_hours(name: str, gigabyte_bytes: int) -> str:
-    """Byte-microseconds as GB-hours of 9 places, rounded half away from zero; the fraction is reduced first."""
+    """Byte-microseconds as GB-hours of 9 places, rounded half away from zero."""
+    unit = f"CAST(0.{1:0{GB_HOURS_PLACES}} AS DECIMAL({GB_HOURS_PLACES}, {GB_HOURS_PLACES}))"
+    return f"CAST({_nano_gb_hours(name, gigabyte_bytes)} AS DECIMAL({38 - GB_HOURS_PLACES}, 0)) * {unit}"
+
+
+def _nano_gb_hours(name: str, gigabyte_bytes: int) -> str:
+    """Byte-microseconds in units of 10^-9 GB-hours, rounded half away from zero; the fraction is reduced first."""
     numerator, denominator = 10**GB_HOURS_PLACES, gb_hours_denominator(gigabyte_bytes)
     common = gcd(numerator, denominator)
-    numerator, denominator = numerator // common, denominator // common
-    size = f"(2 * {numerator} * abs(CAST({name} AS HUGEINT)) + {denominator}) // {2 * denominator}"
-    signed = f"CASE WHEN {name} < 0 THEN -1 ELSE 1 END * ({size})"
-    unit = f"CAST(0.{1:0{GB_HOURS_PLACES}} AS DECIMAL({GB_HOURS_PLACES}, {GB_HOURS_PLACES}))"
-    return f"CAST({signed} AS DECIMAL({38 - GB_HOURS_PLACES}, 0)) * {unit}"
+    numerator, divisor = numerator // common, 2 * (denominator // common)
+    size = f"(2 * {numerator} * abs(CAST({name} AS HUGEINT)) + {divisor // 2})"
+    return f"CASE WHEN {name} < 0 THEN -1 ELSE 1 END * ({_divided(size, divisor)})"
+
+
+def _divided(size: str, divisor: int) -> str:
+    """A positive integer of 128 bits by one of few: in two steps of 64 bits where it fits, which takes a fifth."""
+    bits = 63 - divisor.bit_length()
+    high = f"CAST({size} >> {bits} AS BIGINT)"
+    low = f"CAST({size} & {2**bits - 1} AS BIGINT)"
+    quick = (
+        f"(CAST({high} // {divisor} AS HUGEINT) << {bits}) + ((({high} % {divisor}) << {bits}) + {low}) // {divisor}"
+    )
+    return f"CASE WHEN {size} < {2 ** (63 + bits)} THEN {quick} ELSE {size} // {divisor} END"

@@ -21,6 +21,7 @@ from metering.reports.ask import Desk, Filter
 from metering.reports.catalog import Report, ReportColumn
 from metering.reports.query import Queried
 from metering.reports.render import write
+from metering.sql import sql
 from metering.values import Month, currencies, gb_hours_denominator
 
 DATASETS = ("cost-and-usage", "billing-period", "invoice-detail")
@@ -34,6 +35,7 @@ def write_focus(home: Home, month: Month, folder: str, format: str) -> Iterator[
     Raises UsageError for a month that is not closed.
     """
     desk = Desk(home, Filter(month, month))
+    desk.ledger(*(sql("reports", f"focus-{dataset}") for dataset in DATASETS))
     desk.prepare("allocations")
     _check_closed(desk.con, month)
     desk.con.register("given", _given(home))

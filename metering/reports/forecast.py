@@ -17,16 +17,18 @@ import sqlalchemy as sa
 from metering.charges.rating import ChargeKey, Rated, rate_usage
 from metering.charges.stored import in_force
 from metering.close.drafting import Draft, drafts_of, issued_before, periods_of, usage_sums
+from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
+from metering.close.month import without_collector
 from metering.errors import UsageError
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT, Issued, Line, make_lines
 from metering.invoices.settlement import Credit, pay, withhold
-from metering.lake import connect
 from metering.ledger import standing
 from metering.payments.gateway import Limits, open_gateway
 from metering.payments.split import chargeable
+from metering.state.changes import Pair
 from metering.usage import meter
 from metering.values import Month
 
@@ -46,17 +48,25 @@ COLUMNS = pa.schema(
 Charges = Mapping[ChargeKey, int]
 
 
-def forecast(home: Home, first: Month | None = None, last: Month | None = None) -> pa.Table:
-    """A row for each account in each month that is not closed, up to the current one."""
-    duck = connect(home.config.engine.memory_limit)
-    home.lake.attach(duck)
-    meter.open_relations(duck, home.now, home.config.billing.zone, keep_lifespans=True)
+def forecast(
+    home: Home,
+    duck: duckdb.DuckDBPyConnection,
+    first: Month | None = None,
+    last: Month | None = None,
+    *,
+    all_events: bool = False,
+) -> pa.Table:
+    """A row for each account in each month that is not closed, up to the current one.
+
+    `duck` has this home's usage relations; with `all_events` the state of the lifespans is left aside.
+    """
     rows: list[dict[str, Any]] = []
-    with home.book.read() as con:
+    with home.book.read() as con, without_collector():
         months = [month for month in _pending(home, con, duck) if last is None or month <= last]
         if months:
             inputs = fix_inputs(home, con, months[0])
-            rows = list(_rows(home, con, inputs, months, _rate(home, inputs, duck, months)))
+            earlier = None if all_events else earlier_to_rate(home, con, inputs)
+            rows = list(_rows(home, con, inputs, months, earlier, _rate(home, inputs, duck, months, earlier)))
     # Earlier months are settled first even where only later ones are asked for.
     return pa.Table.from_pylist([row for row in rows if row["month"] >= str(first or "")], schema=COLUMNS)
 
@@ -86,30 +96,42 @@ class _Usage:
             self.used[usage.month, usage.account_id] += usage.byte_micros
 
 
-def _rate(home: Home, inputs: Inputs, duck: duckdb.DuckDBPyConnection, months: list[Month]) -> tuple[_Usage, _Usage]:
-    """Usage up to now, and usage up to the end of each month."""
+def _rate(
+    home: Home, inputs: Inputs, duck: duckdb.DuckDBPyConnection, months: list[Month], earlier: set[Pair] | None
+) -> tuple[_Usage, _Usage]:
+    """Usage up to now, and usage up to the end of each month; of closed months what may have changed since."""
     zone = home.config.billing.zone
-    bounds = {**inputs.closed, **{str(month): month.bounds(zone) for month in months}}
-    prices = in_force(inputs.stored_prices, bounds, inputs.prices, zone)
-    meter.set_periods(duck, periods_of(bounds, prices))
-
-    def rated(table: pa.Table) -> Rated:
-        return rate_usage(usage_sums(table), inputs.currency_of, prices)
-
+    open_months = {str(month): month.bounds(zone) for month in months}
+    prices = in_force(inputs.stored_prices, [*inputs.closed, *open_months], inputs.prices, zone)
     to_date, whole = _Usage(), _Usage()
-    past, ahead = rated(meter.account_usage(duck)), rated(meter.remaining_usage(duck))
-    to_date.add(past)
-    whole.add(past)
-    whole.add(ahead)
+
+    def add(table: pa.Table, *sums: _Usage) -> None:
+        rated = rate_usage(usage_sums(table), inputs.currency_of, prices)
+        for found in sums:
+            found.add(rated)
+
+    if earlier is None:
+        open_months |= inputs.closed
+    elif earlier:
+        meter.set_periods(duck, periods_of({month: inputs.closed[month] for month, _ in earlier}, prices))
+        add(meter.account_usage(duck, sorted(earlier)), to_date, whole)
+    meter.set_periods(duck, periods_of(open_months, prices))
+    add(meter.account_usage(duck), to_date, whole)
+    add(meter.remaining_usage(duck), whole)
     return to_date, whole
 
 
 def _rows(
-    home: Home, con: sa.Connection, inputs: Inputs, months: list[Month], rated: tuple[_Usage, _Usage]
+    home: Home,
+    con: sa.Connection,
+    inputs: Inputs,
+    months: list[Month],
+    earlier: set[Pair] | None,
+    rated: tuple[_Usage, _Usage],
 ) -> Iterator[dict[str, Any]]:
     to_date, whole = rated
     purses = _Purses(home, con)
-    issued = issued_before(con, str(months[0]))
+    issued = issued_before(con, str(months[0]), earlier)
     currency_of = inputs.currency_of
     for month in months:
         of_month = replace(inputs, month=month)

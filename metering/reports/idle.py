@@ -21,14 +21,22 @@ from metering.usage.meter import Period
 from metering.values import Month, gb_hours_denominator, minor_digits
 
 _USAGE = pa.decimal128(38, 0)
-_RATES = {"account_id": pa.string(), "sku": pa.string(), "region": pa.string(), "price_scaled": _USAGE}
+_RATES = {
+    "period_start": pa.int64(),
+    "period_end": pa.int64(),
+    "account_id": pa.string(),
+    "sku": pa.string(),
+    "region": pa.string(),
+    "price_scaled": _USAGE,
+}
 Key = tuple[str, str, str, str]
 Price = Callable[[Key], Decimal | None]
 
 
-def give_costs(home: Home, con: duckdb.DuckDBPyConnection) -> None:
+def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bool = False) -> None:
     """Set periods and prices for `idle.sql`: of all billed months up to now, and of the current month.
 
+    With `keep_lifespans` those that are alive are computed once; then the connection answers for no other report.
     Prices are integers of one common scale, so that SQL multiplies and adds exactly; an overflow is an error.
     """
     zone = home.config.billing.zone
@@ -39,7 +47,10 @@ def give_costs(home: Home, con: duckdb.DuckDBPyConnection) -> None:
     prices = in_force(lists, {*months, str(current)}, read_prices(str(home.prices_file)), zone)
     bounds = {name: Month.parse(name).bounds(zone) for name in months}
     eras = _eras(periods_of(bounds, prices), prices)
-    meter.set_periods(con, eras)
+    # Idle is only what is alive: all that has ended by now is left out, however far back costs are counted.
+    meter.set_periods(con, eras, alive_after=home.now)
+    if keep_lifespans:
+        meter.compute_lifespans(con)
     keys: list[Key] = con.execute(compose(con, sql("reports", "idle_keys"), "reports", "usage")).fetchall()
     spent = [(era, _prices(prices[era.month], era.period_start)) for era in eras]
     now = (Period(str(current), *current.bounds(zone)), _prices(prices[str(current)], home.now))
@@ -90,19 +101,14 @@ def _places(price: Decimal | None) -> int:
 
 def _rates(keys: list[Key], priced: list[tuple[Period, Price]], places: int) -> pa.Table:
     rows = [
-        {
-            "period_start": period.period_start,
-            "period_end": period.period_end,
-            "account_id": key[0],
-            "sku": key[1],
-            "region": key[2],
-            "price_scaled": int(found.scaleb(places)),
-        }
+        (period.period_start, period.period_end, *key[:3], int(found.scaleb(places)))
         for period, price in priced
         for key in keys
         if (found := price(key)) is not None
     ]
-    return pa.Table.from_pylist(rows, pa.schema({"period_start": pa.int64(), "period_end": pa.int64(), **_RATES}))
+    columns = zip(*rows, strict=True) if rows else [()] * len(_RATES)
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, _RATES.values(), strict=True)]
+    return pa.table(arrays, names=list(_RATES))
 
 
 def _currencies(keys: list[Key], denominator: int, places: int) -> pa.Table:

@@ -1,14 +1,15 @@
 """`reports/reports.duckdb`: every report as a table that explains itself, in one file that any DuckDB 1.x opens.
 
 The file holds its rows, no paths, so that it can be copied anywhere. It is built beside the old one and put in its
-place in one step: readers see the old file or the new one. Rows stream from the reports' SQL into the file.
+place in one step: readers see the old file or the new one. Rows stream from the reports' SQL into the file, and from
+the old file where nothing since can have changed them (`earlier.py`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -17,9 +18,13 @@ from metering import __version__
 from metering.durable import sync
 from metering.errors import DONE, MeteringError
 from metering.home import Home, Run
+from metering.lake import compose
 from metering.reports.ask import GIVEN, Desk, at_desk, state_of
 from metering.reports.catalog import Report, reports
+from metering.reports.earlier import AS_BEFORE, Before, Note, attached, earlier, leave_note, note_of
 from metering.reports.exact import exact_select
+from metering.sql import sql
+from metering.usage import meter
 
 FILE = Path("reports", "reports.duckdb")
 STORAGE = "v1.2.0"
@@ -54,8 +59,9 @@ def publish(home: Home) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        at_desk(home, lambda desk: _build(desk, part))
+        note = at_desk(home, lambda desk: _build(desk, part, path), several=True)
         sync(part)
+        leave_note(home, note, part)
         part.replace(path)
     except (OSError, duckdb.Error) as error:
         raise MeteringError(
@@ -82,25 +88,71 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
     return DONE
 
 
-def _build(desk: Desk, part: Path) -> None:
+def _build(desk: Desk, part: Path, path: Path) -> Note | None:
+    """Write every report into a new file; what the next run may want to know of it."""
     part.unlink(missing_ok=True)
-    desk.con.execute(f"ATTACH '{_quoted(str(part))}' AS published (STORAGE_VERSION '{STORAGE}')")
-    desk.ledger()
-    for report in published():
-        desk.prepare(report.name)
-        desk.con.execute(f"CREATE TABLE published.{table_name(report)} AS {exact_rows(desk, report)}")
-    with _one_transaction(desk.con):
+    desk.ledger(*(sql("reports", name) for name in (*(report.name for report in published()), "billed_state")))
+    desk.lifespans()
+    note = note_of(desk)
+    with attached(desk.con, part, "published", f"(STORAGE_VERSION '{STORAGE}')"), earlier(desk, note, path) as before:
+        _build_usage(desk, before)
+        for report in published():
+            if report.name not in OF_USAGE:
+                _create(desk, report, before)
+        desk.con.execute("BEGIN")
         for report in published():
             describe(desk.con, report, "published.")
         _stamp(desk.con, state_of(desk.home))
-    desk.con.execute("DETACH published")
+        desk.con.execute("COMMIT")
+    return note
 
 
-@contextmanager
-def _one_transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    con.execute("BEGIN")
-    yield
-    con.execute("COMMIT")
+OF_MONTHS = ("usage", "usage-by-project", "usage-by-snapshot", "usage-difference")
+OF_USAGE = (*OF_MONTHS, "billed-usage-by-snapshot", "usage-by-day")
+"""The reports that share what is computed of usage."""
+
+
+def _build_usage(desk: Desk, before: Before | None) -> None:
+    """The tables about usage: of the months from which on anything can have changed."""
+    con, known = desk.con, reports()
+    since = before.first if before else None
+    desk.ask_months(since)
+    desk.usage(since, alive_after=before.alive_after if before else None)
+    usage_of_projects = compose(con, "SELECT * FROM project_usage", "usage")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE project_usage AS {usage_of_projects}")
+    for name in OF_MONTHS:
+        _fill(desk, known[name], before)
+    con.execute("DROP TABLE temp.project_usage")
+    desk.allocations("billed-usage-by-snapshot")
+    if before is None or not before.is_closed_before:
+        # What was billed may have turned out to end before the months.
+        desk.usage(since, alive_after=meter.EVER)
+    con.execute(f"CREATE OR REPLACE TEMP VIEW usage_by_snapshot AS {sql('reports', 'published_sizes')}")
+    _fill(desk, known["billed-usage-by-snapshot"], before)
+    con.execute("DROP VIEW temp.usage_by_snapshot")
+    desk.usage_by_day(since)
+    _fill(desk, known["usage-by-day"], before)
+    desk.ask_months(None)
+
+
+def _create(desk: Desk, report: Report, before: Before | None) -> None:
+    """The table of a report; taken as it was where nothing that it is made of has changed."""
+    if before and report.name in AS_BEFORE:
+        desk.con.execute(f"CREATE TABLE published.{table_name(report)} AS FROM before.{table_name(report)}")
+        return
+    desk.prepare(report.name)
+    _fill(desk, report, None)
+
+
+def _fill(desk: Desk, report: Report, before: Before | None) -> None:
+    """The table of a report for which the desk is prepared, behind those rows of before that still hold."""
+    name = f"published.{table_name(report)}"
+    rows = exact_rows(desk, report)
+    if before is None:
+        desk.con.execute(f"CREATE TABLE {name} AS {rows}")
+    else:
+        desk.con.execute(f"CREATE TABLE {name} AS {before.rows(table_name(report))}")
+        desk.con.execute(f"INSERT INTO {name} {rows}")
 
 
 def exact_rows(desk: Desk, report: Report) -> str:

@@ -18,6 +18,7 @@ from metering.lake import connect
 from metering.reports.ask import Desk, at_desk
 from metering.reports.catalog import Report, ReportColumn
 from metering.reports.publish import KINDS, describe, exact_rows, published, table_name
+from metering.sql import sql
 
 READING = ("SELECT", "EXPLAIN")
 """What only reads; SHOW, DESCRIBE and FROM are kinds of SELECT."""
@@ -48,7 +49,7 @@ def query_reports(home: Home, query: str, about: dict[str, str] | None = None) -
     con = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
     con.execute("SET TimeZone = 'UTC'")
     _check_reading(con, query)
-    at_desk(home, lambda desk: _give_reports(con, desk, query))
+    at_desk(home, lambda desk: _give_reports(con, desk, query), several=True)
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     try:
@@ -75,10 +76,12 @@ def _check_reading(con: duckdb.DuckDBPyConnection, query: str) -> None:
 
 def _give_reports(con: duckdb.DuckDBPyConnection, desk: Desk, query: str) -> None:
     """Every report as a table; those that the query names have their rows."""
-    desk.ledger()
+    named = [report for report in published() if _is_named(report, query)]
+    if named:
+        desk.ledger(*(sql("reports", report.name) for report in named))
     for report in published():
         name = table_name(report)
-        if re.search(rf"(?<![\w-]){re.escape(report.name)}(?![\w-])|\b{name}\b", query, re.IGNORECASE):
+        if report in named:
             desk.prepare(report.name)
             con.register("rows_of_report", desk.con.sql(exact_rows(desk, report)).to_arrow_table())
             con.execute(f"CREATE OR REPLACE TABLE {name} AS FROM rows_of_report")
@@ -87,6 +90,12 @@ def _give_reports(con: duckdb.DuckDBPyConnection, desk: Desk, query: str) -> Non
             columns = ", ".join(f'"{column.name}" {KINDS.get(column.kind, "VARCHAR")}' for column in report.columns)
             con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
         describe(con, report)
+
+
+def _is_named(report: Report, query: str) -> bool:
+    """Whether a query may read a report, under its own name or its table's."""
+    own, table = re.escape(report.name), table_name(report)
+    return re.search(rf"(?<![\w-]){own}(?![\w-])|\b{table}\b", query, re.IGNORECASE) is not None
 
 
 def _wrong(error: duckdb.Error) -> UsageError:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+import duckdb
 import pyarrow as pa
 
 from metering.accounts.imports import current_accounts
 from metering.charges.prices import MonthPrices, read_prices
-from metering.charges.rating import Rated, rate_usage
+from metering.charges.rating import Rated, UsageSum, rate_usage
 from metering.charges.stored import in_force, stored_lists
 from metering.close.drafting import periods_of, usage_sums
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import connect
+from metering.state import with_usage
 from metering.usage import meter
 from metering.values import Month, rate
 
@@ -46,15 +47,14 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
         counting = in_force(stored_lists(con), [str(month)], read_prices(str(home.prices_file)), zone)
         currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
     simulated = {str(month): MonthPrices([other], zone)}
-    duck = connect(home.config.engine.memory_limit)
-    home.lake.attach(duck)
-    meter.open_relations(duck, home.now, zone)
 
-    def rated(prices: Mapping[str, MonthPrices]) -> Rated:
-        meter.set_periods(duck, periods_of({str(month): (start, end)}, prices))
-        return rate_usage(usage_sums(meter.account_usage(duck)), currency_of, prices)
+    def usage(duck: duckdb.DuckDBPyConnection) -> list[UsageSum]:
+        both = {str(month): MonthPrices([*counting[str(month)].lists, other], zone)}
+        meter.set_periods(duck, periods_of({str(month): (start, end)}, both))
+        return list(usage_sums(meter.account_usage(duck)))
 
-    now, then = rated(counting), rated(simulated)
+    sums = with_usage(home.lake, home.now, zone, usage, home.config.engine.memory_limit)
+    now, then = (rate_usage(sums, currency_of, prices) for prices in (counting, simulated))
     amounts_now = _amounts(now, currency_of, gigabyte_bytes)
     amounts_then = _amounts(then, currency_of, gigabyte_bytes)
     used, unpriced = _used(then)

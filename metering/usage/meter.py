@@ -47,9 +47,10 @@ _GIVEN = {
 """The columns of the small relations that are handed in."""
 
 
-_LOWEST = -(2**63) + 1
 _SHORT = {"account_usage", "chosen_usage", "project_usage", "remaining_usage", "chosen_stretch_usage", "anomalies"}
 """Relations with few rows beside the events that they are made of."""
+EVER = -(2**63) + 1
+"""An instant before all others: nothing had ended by then."""
 
 
 class Period(NamedTuple):
@@ -79,7 +80,16 @@ def open_relations(con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, ke
     set_now(con, now)
     _give(con, "zone_offsets", offsets(zone, now))
     set_periods(con, ())
-    if keep_lifespans and not keep(con, "lifespans"):
+    if keep_lifespans:
+        compute_lifespans(con)
+
+
+def compute_lifespans(con: duckdb.DuckDBPyConnection) -> None:
+    """Compute the lifespans once for all questions to come, as far back as the present periods ask for them.
+
+    Those that come from files are read where they are needed.
+    """
+    if not is_kept(con) and not keep(con, "lifespans"):
         con.execute(f"CREATE OR REPLACE TEMP TABLE lifespans AS {compose(con, sql('usage', 'lifespans'), 'usage')}")
 
 
@@ -88,12 +98,20 @@ def set_now(con: duckdb.DuckDBPyConnection, now: int) -> None:
     _give(con, "scope", [(now,)])
 
 
-def set_periods(con: duckdb.DuckDBPyConnection, periods: Iterable[Period]) -> None:
-    """Set the periods that usage is cut into; they should not overlap."""
+def set_periods(con: duckdb.DuckDBPyConnection, periods: Iterable[Period], *, alive_after: int | None = None) -> None:
+    """Set the periods that usage is cut into; they should not overlap.
+
+    Snapshots that had ended by the first period's start are left out; with `alive_after`, those that had by then.
+    """
     values = list(periods)
     _give(con, "periods", values)
     if is_kept(con):
-        narrow(con, min((start for _, start, _ in values), default=_LOWEST))
+        first = min((start for _, start, _ in values), default=EVER)
+        narrow(con, first if alive_after is None else alive_after)
+    elif alive_after is not None:
+        _give(con, "horizon", [(alive_after,)])
+    else:
+        con.execute("DROP TABLE IF EXISTS temp.horizon")
 
 
 def months_between(first: Month, last: Month) -> list[Month]:
@@ -153,6 +171,11 @@ def remaining_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
     return _ask(con, "remaining_usage", "period_start", "account_id", "sku", "region")
 
 
+def used_keys(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str]]:
+    """Each account × SKU × region that can have usage in the periods; also some that have none."""
+    return con.execute(compose(con, sql("usage", "used_keys"), "usage")).fetchall()
+
+
 def alive(con: duckdb.DuckDBPyConnection) -> pa.Table:
     """The snapshots that are alive now, sorted."""
     return _ask(con, "alive", "account_id", "project_id", "snapshot_id")
@@ -199,7 +222,7 @@ def usage_of(table: pa.Table, *keys: str) -> dict[tuple[str, ...], int]:
 @contextmanager
 def _of_all_time(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Also what ended before the periods."""
-    _give(con, "horizon", [(_LOWEST,)])
+    _give(con, "horizon", [(EVER,)])
     try:
         yield
     finally:

@@ -1,12 +1,16 @@
 -- One snapshot that became ready, with its name: the given one, or else the platform's default, which is
 -- vm-<resource_id>-MM-DD-YY (or volume-…) of the day in the billing time zone on which it became ready.
 SELECT
+    subject_high,
+    subject_low,
     snapshot_id,
     coalesce(
         name, substr(sku, 10) || '-' || resource_id || '-' || substr(day, 6, 5) || '-' || substr(day, 3, 2)
     ) AS name
 FROM (
     SELECT
+        subject_high,
+        subject_low,
         snapshot_id,
         name,
         sku,

@@ -9,6 +9,8 @@ SELECT
     region,
     sku,
     snapshot_id,
+    subject_high,
+    subject_low,
     used_from,
     used_until,
     size_bytes,

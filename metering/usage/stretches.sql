@@ -1,9 +1,22 @@
 -- One stretch of constant size in a metered snapshot's lifespan; the stretches of a snapshot do not overlap.
 -- A snapshot that was never resized finds no size_changes: its lifespan is its one stretch.
 SELECT
-    snapshot_id, stretch_start, stretch_end, size_bytes, account_id, project_id, region, sku, ready_at, ended_at
+    subject_high,
+    subject_low,
+    snapshot_id,
+    stretch_start,
+    stretch_end,
+    size_bytes,
+    account_id,
+    project_id,
+    region,
+    sku,
+    ready_at,
+    ended_at
 FROM (
     SELECT
+        lifespans.subject_high,
+        lifespans.subject_low,
         lifespans.snapshot_id,
         CASE WHEN changed_at > ready_at THEN changed_at ELSE ready_at END AS stretch_start,
         CASE
