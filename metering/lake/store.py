@@ -263,8 +263,19 @@ class Lake:
         last = manifest.last_batch if through is None else through
         for table in ("events", "quarantine"):
             self._between(con, table, table, manifest, 0, last)
-        if self._compute:
-            compute_elsewhere(con, self._compute(self._parts(manifest, last)))
+
+    def attach_usage(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
+        """Have usage computed over all batches up to `through`: by the connection, or by the engine of this lake.
+
+        Then the connection has `quarantine` only, and no file of events is brought to this machine.
+        """
+        if not self._compute:
+            self.attach(con, through)
+            return
+        manifest = self.manifest()
+        last = manifest.last_batch if through is None else through
+        self._between(con, "quarantine", "quarantine", manifest, 0, last)
+        compute_elsewhere(con, self._compute(self._parts(manifest, last)))
 
     def _parts(self, manifest: Manifest, last: int) -> Parts:
         parts = manifest.parts(0, last)

@@ -49,7 +49,7 @@ Charges = Mapping[ChargeKey, int]
 def forecast(home: Home, first: Month | None = None, last: Month | None = None) -> pa.Table:
     """A row for each account in each month that is not closed, up to the current one."""
     duck = connect(home.config.engine.memory_limit)
-    home.lake.attach(duck)
+    home.lake.attach_usage(duck)
     meter.open_relations(duck, home.now, home.config.billing.zone, keep_lifespans=True)
     rows: list[dict[str, Any]] = []
     with home.book.read() as con:

@@ -47,7 +47,7 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
         currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
     simulated = {str(month): MonthPrices([other], zone)}
     duck = connect(home.config.engine.memory_limit)
-    home.lake.attach(duck)
+    home.lake.attach_usage(duck)
     meter.open_relations(duck, home.now, zone)
 
     def rated(prices: Mapping[str, MonthPrices]) -> Rated:
