@@ -231,12 +231,16 @@ def _check(config: Config) -> None:
     _check_engine(config.engine)
     if not config.lake.url:
         raise _Wrong("lake.url", "must not be empty")
+    # Not shown: somebody may have written credentials into it.
+    if "://" in config.lake.url and not _BUCKET.fullmatch(config.lake.url):
+        raise _Wrong("lake.url", "must be a folder or s3://bucket/prefix, without credentials")
     if not config.ledger.url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise _Wrong("ledger.url", "must begin with sqlite:/// or postgresql+psycopg://")
     if re.search(r"://[^/?#]*:[^/?#]*@|[?&](password|sslpassword)=", config.ledger.url):
         raise _Wrong("ledger.url", "holds a password; set PGPASSWORD, PGPASSFILE or PGSERVICE instead")
 
 
+_BUCKET = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]+(/[A-Za-z0-9=_-][A-Za-z0-9=._-]*)*/?")
 _MASTER = re.compile(r"(spark|k8s)://.+|yarn|local(-cluster)?(\[.+\])?")
 _SECRET = re.compile(r"secret|password|token|access\.?key|credential", re.IGNORECASE)
 _NO_SECRET = ("provider", "providers", "file", "path")

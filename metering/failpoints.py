@@ -13,6 +13,11 @@ from collections import Counter
 FAILPOINTS = {
     "lake.before_commit": "event files are written, the manifest does not name them",
     "lake.after_commit": "the manifest names the batch; nothing after it is done",
+    "bucket.before_upload": "a file is written here; the bucket does not have it",
+    "bucket.during_upload": "a part of a large file is in the bucket, which is no object yet",
+    "bucket.after_upload": "the bucket has the file; the manifest does not name it",
+    "bucket.before_replace": "all files are in the bucket; its manifest is the one before",
+    "bucket.after_replace": "the bucket has the new manifest; nothing here knows it",
     "compact.before_swap": "merged files are written, the manifest names the old ones",
     "compact.after_swap": "the manifest names the merged files; the old ones still lie there",
     "archive.before_swap": "raw lines are copied out; the manifest still asks for them",

@@ -17,7 +17,8 @@ from metering.clock import Clock
 from metering.config import CONFIG_NAME, Config, load_config
 from metering.errors import LOCKED, Locked, MeteringError, UsageError
 from metering.lake.elsewhere import Compute
-from metering.lake.store import Lake, sha256_of
+from metering.lake.files import sha256_of
+from metering.lake.store import Lake, open_lake
 from metering.ledger import archive
 from metering.ledger.book import Book, change, insert, open_book
 from metering.ledger.seals import seal
@@ -56,10 +57,7 @@ class Home:
     @cached_property
     def lake(self) -> Lake:
         """The lake."""
-        url = self.config.lake.url
-        if "://" in url:
-            raise UsageError(f"[lake] url = {url!r}: only a folder can hold the lake.")
-        return Lake(self.path / url, self._compute())
+        return open_lake(self.config.lake.url, self.path, lambda name: self.book.claim(name), self._compute())
 
     def _compute(self) -> Compute | None:
         """What computes usage, if not the connection that asks."""
@@ -140,10 +138,11 @@ class Home:
 
     def check_book(self) -> None:
         """Refuse a ledger that is older than what the lake knows of it: it was lost, or put back from a backup."""
-        archive.check(self.book, self.lake.root)
+        archive.check(self.book, self.lake.files)
         with self.book.read() as con:
             known = set(con.scalars(sa.select(metadata().tables["closes"].c.month)))
-        lost = sorted({path.name for path in (self.lake.root / "closes").glob("[0-9]*")} - known)
+        there = {name.split("/")[1] for name in self.lake.files.names("closes/")}
+        lost = sorted(month for month in there - known if month[:1].isdecimal())
         if lost:
             raise archive.Behind(
                 f"The lake has invoice files of {', '.join(lost)}; the ledger {self.book.name} has no such close.",
@@ -153,7 +152,7 @@ class Home:
 
     def keep_copy(self, run: Run) -> None:
         """Write what the ledger has recorded since the last copy into the lake."""
-        archive.append(self.book, self.lake.root, run.run, self.now)
+        archive.append(self.book, self.lake.files, run.run, self.now)
 
     @contextmanager
     def run(self, command: str, *, needs_book: bool = True) -> Iterator[Run]:

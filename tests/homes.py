@@ -174,7 +174,8 @@ class Home:
     def start(self, *args: str, failpoint: str = "", limit_bytes: int = 0) -> multiprocessing.Process:
         """Start a command in a process of its own, which may be killed at a failpoint or hindered by a full disk."""
         words = ["--home", str(self.path), "--now", self.now, *args]
-        environment = {"METERING_FAILPOINT": failpoint, "METERING_STATE_FROM": os.environ.get("METERING_STATE_FROM")}
+        environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        environment |= {"METERING_FAILPOINT": failpoint, "METERING_STATE_FROM": os.environ.get("METERING_STATE_FROM")}
         process = _SERVER.Process(target=_serve, args=(words, environment, limit_bytes, str(self._said)))
         process.start()
         return process  # type: ignore[return-value]

@@ -7,10 +7,12 @@ import fcntl
 import os
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from homes import Home, event_lines
 
+import metering.lake.files as files
 import metering.lake.store as store
 
 PRICE = "snapshot.vm,,USD,0.001,2026-01-01,"
@@ -38,10 +40,10 @@ def copied(home: Home, name: str) -> Home:
 # A full disk
 
 
-@pytest.mark.parametrize("place", ["_sync_and_hash", "sync"])
-def test_ingest_on_a_full_disk(home: Home, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+@pytest.mark.parametrize("place", [store, files])
+def test_ingest_on_a_full_disk(home: Home, monkeypatch: pytest.MonkeyPatch, place: ModuleType) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(store, place, full_disk)
+        patch.setattr(place, "sync", full_disk)
         done = home.run("ingest", exit_code=1)
     assert "No space left on device" in done.stderr
     assert "The lake is as it was." in done.stderr
@@ -52,12 +54,12 @@ def test_ingest_on_a_full_disk(home: Home, monkeypatch: pytest.MonkeyPatch, plac
     assert home.column("usage", "gb_hours") == ["5000.000000000"]
 
 
-@pytest.mark.parametrize("place", ["_sync_and_hash", "sync"])
-def test_the_files_of_a_close_on_a_full_disk(home: Home, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+@pytest.mark.parametrize("place", [store, files])
+def test_the_files_of_a_close_on_a_full_disk(home: Home, monkeypatch: pytest.MonkeyPatch, place: ModuleType) -> None:
     """The close is committed, its files are not: no card is charged before they are there."""
     home.run("ingest")
     with monkeypatch.context() as patch:
-        patch.setattr(store, place, full_disk)
+        patch.setattr(place, "sync", full_disk)
         done = home.run("close", exit_code=1)
     assert "No space left on device" in done.stderr
     assert home.captures() == []

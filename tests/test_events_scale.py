@@ -118,7 +118,7 @@ def test_an_index_that_is_not_sound_is_made_again(lake: Lake, tmp_path: Path, da
     elif damage == "ahead":
         shutil.copy(tmp_path / "then" / "manifest.json", lake.root)
     else:
-        (folder / "v1-00000001-00000009-0.run").write_bytes(b"")
+        (folder / "v2-00000001-00000009-0-0123456789abcdef.run").write_bytes(b"")
         (folder / "notes.txt").write_text("x")
     result = take(lake, put(tmp_path, "c.jsonl", ready("e-1"), ready("e-2"), ready("e-3")))
     assert (result.accepted, result.duplicates) == ((2, 1) if damage == "ahead" else (1, 2))

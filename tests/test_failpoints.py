@@ -17,6 +17,7 @@ import pytest
 from homes import KILLED, Home
 from test_compaction import ARCHIVE_POINTS as ARCHIVING
 from test_compaction import POINTS as MERGING
+from test_lake_s3 import POINTS as IN_A_BUCKET
 from test_notices import POINTS as TELLING
 from test_restore import POINTS as RESTORING
 from test_upgrade import POINTS as UPGRADING
@@ -161,7 +162,7 @@ def test_the_undisturbed_runs_are_what_they_should_be() -> None:
 
 def test_every_failpoint_is_reached_by_a_test() -> None:
     reached = {point.split(":")[0] for points in SCENARIOS.values() for point in points}
-    assert reached | RESTORING | MERGING | ARCHIVING | TELLING | UPGRADING == set(FAILPOINTS)
+    assert reached | IN_A_BUCKET | RESTORING | MERGING | ARCHIVING | TELLING | UPGRADING == set(FAILPOINTS)
 
 
 def test_a_failpoint_that_is_not_in_the_register_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

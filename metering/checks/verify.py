@@ -21,7 +21,6 @@ from metering.events.identities import Identities
 from metering.home import Home
 from metering.lake import connect, define, give_files, raw
 from metering.lake.compaction import unlike
-from metering.lake.store import sha256_of
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
@@ -103,8 +102,8 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
     con.register("chart", pa.Table.from_pylist(accounts, schema))
     with home.book.read() as ledger:
         months = closed_months(ledger)
-    wanted = [home.lake.root / path_of(str(month), "allocations") for month in months]
-    paths = [path for path in wanted if path.exists()]
+    found = (home.lake.files.find(path_of(str(month), "allocations")) for month in months)
+    paths = [path for path in found if path]
     if paths:
         give_files(con, "allocations", paths)
     else:
@@ -129,20 +128,19 @@ def _captures(path: Path) -> pa.Table:
 
 def _ledger_there(home: Home) -> list[str]:
     """The ledger is there if anything was ever closed or charged."""
-    traces = [home.lake.root / "closes", home.path / "sandbox" / "captures.jsonl"]
-    if home.book.exists or not any(path.exists() for path in traces):
+    if home.book.exists or not (home.lake.files.names("closes/") or (home.path / "sandbox/captures.jsonl").exists()):
         return []
     return [f"{home.book.name} is missing, although months were closed; restore it from a backup"]
 
 
 def _ledger_copy(home: Home) -> list[str]:
     """The ledger's copy in the lake is whole, and the ledger is not older than it."""
-    found = archive.broken(home.lake.root / archive.FOLDER)
+    found = archive.broken(home.lake.files)
     try:
         home.check_book()
     except NeedsPerson as error:
         return [*found, error.message]
-    return found or archive.lacking(home.book, home.lake.root)
+    return found or archive.lacking(home.book, home.lake.files)
 
 
 def _card_refunds(path: Path) -> pa.Table:
@@ -168,12 +166,12 @@ def _event_files(home: Home) -> list[str]:
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")
     for file in manifest.tables:
-        path = home.lake.root / file.path
-        if not path.exists():
+        digest = home.lake.files.digest(file.path)
+        if digest is None:
             found.append(f"{file.path} is missing")
-        elif sha256_of(path) != file.sha256:
+        elif digest != file.sha256:
             found.append(f"{file.path} was changed")
-        elif (rows := pq.read_metadata(path).num_rows) != file.rows:
+        elif (rows := pq.read_metadata(home.lake.path(file)).num_rows) != file.rows:
             found.append(f"{file.path} has {rows} rows instead of {file.rows}")
     found += raw.problems(home.lake, manifest)
     return found or [problem for part in manifest.merged for problem in unlike(home.lake, manifest, part)]
@@ -197,14 +195,14 @@ def _close_files(home: Home) -> list[str]:
         months = [str(month) for month in closed_months(con)]
     for month in months:
         for name in NAMES:
-            path = home.lake.root / path_of(month, name)
+            path = path_of(month, name)
             row = recorded.get((month, name))
             if row is None:
                 found.append(f"{month}: no {name} are recorded")
-            elif not path.exists():
-                found.append(f"{path_of(month, name)} is missing; `metering close {month}` makes it again")
-            elif content_hash(pq.read_table(path)) != row["content_hash"]:
-                found.append(f"{path_of(month, name)} was changed")
+            elif home.lake.files.digest(path) is None:
+                found.append(f"{path} is missing; `metering close {month}` makes it again")
+            elif content_hash(pq.read_table(home.lake.at(path))) != row["content_hash"]:
+                found.append(f"{path} was changed")
     return found
 
 

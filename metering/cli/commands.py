@@ -49,11 +49,12 @@ def init(context: Context, directory: str | None) -> int:
 @command(app, "ingest")
 @click.argument("sources", nargs=-1)
 def ingest(context: Context, sources: tuple[str, ...]) -> int:
-    """Read events: files, folders, globs, - for standard input; without SOURCES the inbox.
+    """Read events: files, folders, globs, s3:// URLs, - for standard input; without SOURCES the inbox.
 
     Exit 3 if lines were quarantined or a file could not be read.
     """
     from metering.cli.progress import reading
+    from metering.events.fetched import fetching
     from metering.events.inbox import take_inbox
     from metering.events.ingest import ingest as read
     from metering.events.sources import expand
@@ -63,8 +64,9 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
         limit = home.config.engine.memory_limit
         with reading(context) as progress:
             if sources:
-                files = expand(sources, stdin=sys.stdin)
-                result = read(home.lake, files, home.now, progress=progress, memory_limit=limit)
+                with fetching(home.lake.root) as fetch:
+                    files = expand(sources, stdin=sys.stdin, fetch=fetch)
+                    result = read(home.lake, files, home.now, progress=progress, memory_limit=limit)
             else:
                 result = take_inbox(home.lake, home.inbox, home.now, progress=progress, memory_limit=limit)
         run.batch = result.batch

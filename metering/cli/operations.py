@@ -89,21 +89,23 @@ def compact(context: Context, least: int, month: str | None, folder: str | None)
 @click.option("--grace", "hours", type=click.IntRange(0), default=24, show_default=True, help="Hours; younger stays.")
 def gc(context: Context, dry_run: bool, hours: int) -> int:
     """Remove what nothing needs: files of killed runs, and those that were merged into others."""
-    from metering.lake.sweep import remove, unneeded
+    from metering.lake.sweep import unneeded
     from metering.ledger.standing import last_known_batch
 
     home = context.open()
     if dry_run:
         with home.book.read() as con:
             known = last_known_batch(con)
-        for path in unneeded(home.lake, home.path, home.now, hours, known):
-            click.echo(path.relative_to(home.path) if path.is_relative_to(home.path) else path)
+        for refuse in unneeded(home.lake, home.path, home.now, hours, known):
+            click.echo(refuse.what.removeprefix(f"{home.path}/"))
         return DONE
     with home.lock(), home.run("gc") as run:
         with home.book.read() as con:
             known = last_known_batch(con)
-        freed = [remove(path) for path in unneeded(home.lake, home.path, home.now, hours, known)]
-        sentence = f"{len(freed)} files or folders removed, {sum(freed):,} bytes"
+        gone = unneeded(home.lake, home.path, home.now, hours, known)
+        for refuse in gone:
+            refuse.remove()
+        sentence = f"{len(gone)} files or folders removed, {sum(refuse.bytes for refuse in gone):,} bytes"
         run.say(sentence)
         context.say(sentence)
     return DONE

@@ -77,7 +77,8 @@ def allocations_of(home: Home, con: sa.Connection, inputs: Inputs, drafts: Draft
 
 def unpublished(home: Home, month: str) -> list[str]:
     """The files of a closed month that are missing."""
-    return [name for name in NAMES if not (home.lake.root / path_of(month, name)).exists()]
+    there = home.lake.files.names(f"closes/{month}/")
+    return [name for name in NAMES if path_of(month, name) not in there]
 
 
 def publish(home: Home, month: str, made: Mapping[str, pa.Table] | None = None) -> list[str]:
@@ -152,7 +153,7 @@ def _give_issued(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection
     for name in sorted({row["month"] for row in earlier}):
         publish(home, name)
     if files:
-        give_files(duck, "issued_shares", (home.lake.root / path for path in files))
+        give_files(duck, "issued_shares", (home.lake.at(path) for path in files))
     else:
         _give(duck, "issued_shares", empty_table("allocations"))
 

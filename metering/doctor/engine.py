@@ -22,7 +22,7 @@ def engine(home: Home) -> Iterator[Finding]:
         yield ok(f"Spark {version(settings)} at {settings.remote or settings.master} does a job")
         held = [part.events for part in home.lake.manifest().parts() if part.events]
         if held:
-            OnCluster(Parts(str(home.lake.root), held[-1:], [], None), settings).open()
+            OnCluster(Parts(home.lake.files.url, held[-1:], [], None), settings).open()
             yield ok("it sees the files of the lake")
     except MeteringError as error:
         yield fail(error.message, error.remedy)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from metering.doctor.finding import SHOWN, Finding, fail, ok, warn
 from metering.home import Home
+from metering.lake.sweep import COMMITTED
 from metering.ledger.book import VERSION
 
 MANY_PARTS = 500
@@ -45,12 +46,15 @@ def _process(pid: int) -> str:
 
 def lake(home: Home) -> Iterator[Finding]:
     """The manifest can be read, and every file that it names is there; `verify` looks into them."""
-    if not home.lake.root.exists():
+    if told := home.lake.files.ability():
+        yield warn(*told) if told.remedy else ok(told.what)
+    manifest = home.lake.manifest()
+    if not manifest.batches:
         yield ok("no events yet")
         return
-    manifest = home.lake.manifest()
     named = manifest.files
-    missing = [file.path for file in named if not (home.lake.root / file.path).exists()]
+    there = {name for folder in COMMITTED for name in home.lake.files.names(f"{folder}/")}
+    missing = [file.path for file in named if file.path not in there]
     for path in missing[:SHOWN]:
         yield fail(f"{path} is missing", "Put it back from a backup: `metering restore BACKUP`.")
     if len(missing) > SHOWN:

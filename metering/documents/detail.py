@@ -99,9 +99,9 @@ def _place(month: str, sku: str, region: str, price: str, row: Row) -> Place:
 def _shares(home: Home, con: sa.Connection, inputs: Inputs, lines: list[Row]) -> dict[tuple[str, int], list[Row]]:
     """The allocations of some lines, by invoice and line: from the close's file, or computed again if it is missing."""
     month = str(inputs.month)
-    path = home.lake.root / path_of(month, "allocations")
+    path = home.lake.files.find(path_of(month, "allocations"))
     wanted = pa.array(sorted({line["invoice"] for line in lines}), pa.string())
-    if path.exists():
+    if path:
         table = pq.read_table(path, filters=pc.field("invoice").isin(wanted))
     else:
         schema = arrow_schema("invoice_lines")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,13 +20,13 @@ import pyarrow.parquet as pq
 from metering.errors import MeteringError
 from metering.events.keys import Keys, identity_keys
 from metering.failpoints import failpoint
-from metering.lake import Batch, Lake, Merged
+from metering.lake import Batch, Lake, Manifest, Merged
 
 FOLDER = "state/identities"
 _GROWTH = 4
 """A run is merged with the one before it unless that one is so many times larger."""
 _ENTRY_BYTES = 12
-_NAME = re.compile(r"v1-(\d{8})-(\d{8})-(\d+)\.run")
+_NAME = re.compile(r"v2-(\d{8})-(\d{8})-(\d+)-([0-9a-f]{16})\.run")
 
 Numbers = npt.NDArray[np.uint32]
 
@@ -41,15 +40,19 @@ class Entries(NamedTuple):
 
 @dataclass(frozen=True)
 class _Run:
-    """A file of the sorted keys of consecutive batches, followed by the batch of each."""
+    """A file of the sorted keys of consecutive batches, followed by the batch of each.
+
+    `mark` is that of the last batch: of another history, such as a lake's that was set back, it says nothing.
+    """
 
     first: int
     last: int
     rows: int
+    mark: str
 
     @property
     def name(self) -> str:
-        return f"v1-{self.first:08}-{self.last:08}-{self.rows}.run"
+        return f"v2-{self.first:08}-{self.last:08}-{self.rows}-{self.mark}.run"
 
 
 class Identities:
@@ -61,12 +64,13 @@ class Identities:
 
     def catch_up(self) -> None:
         """Bring the index up to the last committed batch; the caller holds the run lock."""
-        batches = self.lake.manifest().batches
-        runs = self._sound(len(batches))
+        manifest = self.lake.manifest()
+        runs = self._sound(manifest)
         covered = runs[-1].last if runs else 0
-        for part in self.lake.manifest().parts(covered):
+        for part in manifest.parts(covered):
             first = max(part.first, covered + 1)
-            runs.append(self._store(_sorted([_entries_of(self.lake, part, first, part.last)]), first, part.last))
+            entries = _sorted([_entries_of(self.lake, part, first, part.last)])
+            runs.append(self._store(entries, first, part.last, _mark(manifest, part.last)))
             runs = self._merged(runs)
         kept = {run.name for run in runs}
         if self.folder.is_dir():
@@ -76,11 +80,11 @@ class Identities:
 
     def open(self) -> list[Entries]:
         """The entries, run by run."""
-        return [self._load(run) for run in self._sound(len(self.lake.manifest().batches))]
+        return [self._load(run) for run in self._sound(self.lake.manifest())]
 
     def batches_of(self, keys: Keys, through: int) -> set[int]:
         """The batches up to one that may hold some identities; those that the index does not cover are among them."""
-        runs = self._sound(len(self.lake.manifest().batches))
+        runs = self._sound(self.lake.manifest())
         found = set(range((runs[-1].last if runs else 0) + 1, through + 1))
         for run in runs:
             known, batches = self._load(run)
@@ -92,23 +96,23 @@ class Identities:
     def problems(self) -> Iterator[str]:
         """Where the index says something else than the events."""
         manifest = self.lake.manifest()
-        for run in self._sound(len(manifest.batches)):
+        for run in self._sound(manifest):
             parts = manifest.parts(run.first - 1, run.last)
             members = [_entries_of(self.lake, part, run.first, run.last) for part in parts]
             found, wanted = self._load(run), _sorted(members)
             if not (np.array_equal(found.keys, wanted.keys) and np.array_equal(found.batches, wanted.batches)):
                 yield f"{FOLDER}/{run.name} is not what the events say; delete it, and the next run makes it again"
 
-    def _sound(self, last: int) -> list[_Run]:
+    def _sound(self, manifest: Manifest) -> list[_Run]:
         """The runs that cover the batches from 1 on without a gap, the longest of each start."""
         if not self.folder.is_dir():
             return []
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
-        found = [_Run(*map(int, match.groups())) for match in matches if match]
+        found = [_Run(int(m[1]), int(m[2]), int(m[3]), m[4]) for m in matches if m]
         runs: list[_Run] = []
         for run in sorted(found, key=lambda run: (run.first, -run.last)):
             begins = run.first == (runs[-1].last if runs else 0) + 1
-            if begins and run.last <= last and self._has_size(run):
+            if begins and run.mark == _mark(manifest, run.last) and self._has_size(run):
                 runs.append(run)
         return runs
 
@@ -122,9 +126,9 @@ class Identities:
         batches = np.memmap(path, np.uint32, "r", offset=run.rows * np.dtype(np.uint64).itemsize)
         return Entries(np.memmap(path, np.uint64, "r", shape=run.rows), batches)
 
-    def _store(self, entries: Entries, first: int, last: int) -> _Run:
+    def _store(self, entries: Entries, first: int, last: int, mark: str) -> _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
-        run = _Run(first, last, len(entries.keys))
+        run = _Run(first, last, len(entries.keys), mark)
         part = self.folder / f".{run.name}.part"
         with part.open("wb") as file:
             entries.keys.tofile(file)
@@ -137,11 +141,15 @@ class Identities:
         while len(runs) > 1 and runs[-2].rows < _GROWTH * runs[-1].rows:
             one, other = runs[-2:]
             both = _sorted([self._load(one), self._load(other)])
-            runs = [*runs[:-2], self._store(both, one.first, other.last)]
+            runs = [*runs[:-2], self._store(both, one.first, other.last, other.mark)]
         return runs
 
 
 _NONE = Entries(np.zeros(0, np.uint64), np.zeros(0, np.uint32))
+
+
+def _mark(manifest: Manifest, batch: int) -> str:
+    return manifest.mark(batch)[:16]
 
 
 def _sorted(members: list[Entries]) -> Entries:
@@ -154,7 +162,7 @@ def _entries_of(lake: Lake, part: Batch | Merged, first: int, last: int) -> Entr
     """The keys of the events that some batches of a part brought, and the batch of each."""
     if part.events is None:
         return _NONE
-    path: Path = lake.root / part.events.path
+    path = lake.path(part.events)
     keys, batches = [_NONE.keys], [_NONE.batches]
     try:
         with pq.ParquetFile(path) as file:

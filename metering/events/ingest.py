@@ -78,6 +78,8 @@ def ingest(
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         scratch.mkdir(parents=True)
+        # The number of the batch is decided before anything is: what others commit meanwhile was not looked at.
+        batch = lake.manifest().last_batch + 1
         index = Identities(lake)
         index.catch_up()
         held = _Held(scratch, lake, sources)
@@ -86,8 +88,8 @@ def ingest(
         finally:
             held.close()
         with connect(memory_limit, scratch / "spill") as con:
-            _settle(con, lake, held, now, result)
-            _write(con, lake, held, now, result)
+            _settle(con, lake, held, batch, now, result)
+            _write(con, lake, held, batch, now, result)
         if result.batch:
             index.catch_up()
     except (OSError, duckdb.Error, pa.ArrowException) as error:
@@ -213,12 +215,13 @@ class _Held:
         )
 
 
-def _settle(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
+def _settle(
+    con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, now: int, result: IngestResult
+) -> None:
     """Find the repeats and conflicts, and which bad lines are new."""
     lake.attach(con)
-    manifest = lake.manifest()
     lake.attach_batches(con, "met_batches", sorted(held.seen.batches))
-    run = pa.table({"batch": [manifest.last_batch + 1], "ingested_at": [now]})
+    run = pa.table({"batch": [batch], "ingested_at": [now]})
     tables = {
         "fresh": held.fresh.table(),
         "suspects": held.suspects.table(),
@@ -241,13 +244,14 @@ def _settle(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, r
     result.conflicts = result.reasons.get("conflict", 0)
 
 
-def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, now: int, result: IngestResult) -> None:
+def _write(
+    con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, now: int, result: IngestResult
+) -> None:
     more = _late_runs(con, held)
     held.raw.close()
     result.accepted = held.raw.lines
     if not result.accepted and not result.quarantined:
         return
-    batch = lake.manifest().last_batch + 1
     events = raw = quarantine = None
     if result.accepted:
         tables = _stored(held, more, batch, now)

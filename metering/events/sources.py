@@ -1,4 +1,4 @@
-"""Where events come from: files, folders, globs, standard input."""
+"""Where events come from: files, folders, globs, standard input, object stores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob, has_magic
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 from metering.errors import UsageError
@@ -23,6 +23,10 @@ CHUNK_BYTES = 2 * 2**20
 """How much of a file is checked at once; a chunk ends with a line."""
 MAX_LINE_BYTES = 2**28
 """A file with a longer line is no file of events, and is left aside whole."""
+
+
+Fetch = Callable[[str], list[Path]]
+"""Copies the objects of an `s3://` URL to this machine."""
 
 
 class Unreadable(Exception):
@@ -51,9 +55,10 @@ class Source:
             return 0
 
 
-def expand(sources: Sequence[str], *, stdin: Any = None) -> list[Source]:
+def expand(sources: Sequence[str], *, stdin: Any = None, fetch: Fetch | None = None) -> list[Source]:
     """The files that sources name, each once; a folder's and a glob's in the order of their paths.
 
+    Objects of a store are had through `fetch`.
     Folders are searched to their depth. What is still being written (`*.part`, `*.tmp`, dotfiles) is left
     alone. Raises UsageError for what is not there, and for a file named or matched that holds no events.
     """
@@ -63,7 +68,7 @@ def expand(sources: Sequence[str], *, stdin: Any = None) -> list[Source]:
         if text == "-":
             found.append(Source("-", stream=getattr(stdin, "buffer", stdin)))
             continue
-        for path in _paths(text):
+        for path in fetch(text) if fetch and text.startswith("s3://") else _paths(text):
             if (real := path.resolve()) not in seen:
                 seen.add(real)
                 found.append(Source(path.name, path))
@@ -72,27 +77,21 @@ def expand(sources: Sequence[str], *, stdin: Any = None) -> list[Source]:
 
 def waiting(inbox: Path) -> list[Path]:
     """The files in the inbox that an ingest would take, in the order of their names."""
-    return [path for path in _members(inbox) if path.is_file() and _holds_events(path)]
+    return [path for path in _members(inbox) if path.is_file() and holds_events(path)]
 
 
 def strangers(inbox: Path) -> list[Path]:
     """The files in the inbox that no ingest takes, because their names do not say that they hold events."""
-    return [path for path in _members(inbox) if path.is_file() and not _holds_events(path)]
+    return [path for path in _members(inbox) if path.is_file() and not holds_events(path)]
 
 
 def _members(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if not _is_unfinished(path)), key=lambda path: path.name)
+    return sorted((path for path in folder.iterdir() if not is_unfinished(path)), key=lambda path: path.name)
 
 
 def _paths(text: str) -> list[Path]:
-    if text.startswith("s3://"):
-        raise UsageError(
-            f"{text}: reading from an object store comes with the extra `s3`.",
-            unchanged="Nothing was ingested.",
-            remedy="Install metering[s3], or copy the files to a folder.",
-        )
     path = Path(text)
     if path.is_dir():
         return _below(path)
@@ -100,7 +99,7 @@ def _paths(text: str) -> list[Path]:
         return _taken([path])
     # Path.glob takes no absolute pattern.
     if has_magic(text) and (matches := sorted(glob(text, recursive=True))):  # noqa: PTH207
-        folders = [each for match in matches if (each := Path(match)).is_dir() and not _is_unfinished(each)]
+        folders = [each for match in matches if (each := Path(match)).is_dir() and not is_unfinished(each)]
         files = [each for match in matches if not (each := Path(match)).is_dir()]
         return sorted({*_taken(files), *(file for folder in folders for file in _below(folder))}, key=str)
     raise UsageError(
@@ -111,15 +110,20 @@ def _paths(text: str) -> list[Path]:
 
 
 def _taken(files: list[Path]) -> list[Path]:
-    files = [file for file in files if not _is_unfinished(file)]
+    files = [file for file in files if not is_unfinished(file)]
     for file in files:
-        if not _holds_events(file):
-            raise UsageError(
-                f"{file}: not a file of events; their names end in {', '.join(EXTENSIONS)}.",
-                unchanged="Nothing was ingested.",
-                remedy="Rename the file if it holds events.",
-            )
+        if not holds_events(file):
+            raise not_events(str(file))
     return files
+
+
+def not_events(name: str) -> UsageError:
+    """What was named is no file of events."""
+    return UsageError(
+        f"{name}: not a file of events; their names end in {', '.join(EXTENSIONS)}.",
+        unchanged="Nothing was ingested.",
+        remedy="Rename the file if it holds events.",
+    )
 
 
 def _below(folder: Path) -> list[Path]:
@@ -127,14 +131,16 @@ def _below(folder: Path) -> list[Path]:
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(root) / name for name in files]
-    return sorted((path for path in found if not _is_unfinished(path) and _holds_events(path)), key=str)
+    return sorted((path for path in found if not is_unfinished(path) and holds_events(path)), key=str)
 
 
-def _is_unfinished(path: Path) -> bool:
+def is_unfinished(path: PurePath) -> bool:
+    """Whether a producer is still writing it, or nobody is to see it."""
     return path.name.startswith(".") or path.name.lower().endswith((".part", ".tmp"))
 
 
-def _holds_events(path: Path) -> bool:
+def holds_events(path: PurePath) -> bool:
+    """Whether its name says that it holds events."""
     return path.name.lower().endswith(EXTENSIONS)
 
 

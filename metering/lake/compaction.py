@@ -17,8 +17,9 @@ import pyarrow as pa
 from metering.errors import MeteringError
 from metering.lake import raw
 from metering.lake.duck import connect, give_files
+from metering.lake.files import sha256_of
 from metering.lake.layout import ROW_GROUP
-from metering.lake.store import Batch, File, Lake, Manifest, Merged, sha256_of
+from metering.lake.store import Batch, File, Lake, Manifest, Merged
 from metering.schema import arrow_schema
 
 TARGET_BYTES = 64 * 2**20
@@ -60,7 +61,7 @@ def compact(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if merged:
-        lake.merge(merged)
+        lake.merge(merged, manifest)
     before, after = raw.join(lake, least, target)
     return Done(_count(manifest) + before, _count(lake.manifest()) + after)
 
@@ -74,7 +75,7 @@ def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[Batch 
     group: list[Batch | Merged] = []
     size = 0
     for part in manifest.parts():
-        own = sum((lake.root / file.path).stat().st_size for file in _files(part))
+        own = sum(lake.path(file).stat().st_size for file in _files(part))
         if size + own > target or own > target // 2:
             yield group
             group, size = [], 0
@@ -92,7 +93,7 @@ def _merge(
     lake: Lake, manifest: Manifest, group: Sequence[Batch | Merged], scratch: Path, memory_limit: str | None
 ) -> Merged:
     for file in (file for part in group for file in _files(part)):
-        if sha256_of(lake.root / file.path) != file.sha256:
+        if sha256_of(lake.path(file)) != file.sha256:
             raise MeteringError(
                 f"{file.path} was changed.",
                 unchanged="Nothing was merged.",
@@ -146,7 +147,7 @@ def unlike(lake: Lake, manifest: Manifest, merged: Merged) -> Iterator[str]:
         found: dict[int, int] = {}
         if file is not None:
             with connect() as con:
-                give_files(con, "rows_of_file", [lake.root / file.path])
+                give_files(con, "rows_of_file", [lake.path(file)])
                 query = "SELECT batch, count(*) FROM rows_of_file GROUP BY batch"
                 found = dict(con.execute(query).fetchall())
         if found != wanted:

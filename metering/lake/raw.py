@@ -18,7 +18,8 @@ import msgspec
 from metering.durable import sync
 from metering.errors import MeteringError
 from metering.failpoints import failpoint
-from metering.lake.store import Batch, File, Joined, Lake, Manifest, RawPlace, sha256_of
+from metering.lake.files import sha256_of
+from metering.lake.store import Batch, File, Joined, Lake, Manifest, RawPlace
 
 _BLOCK = 2**20
 
@@ -36,7 +37,7 @@ def join(lake: Lake, least: int, target: int) -> tuple[int, int]:
     manifest = lake.manifest()
     joined = [_join(lake, manifest, group) for group in _groups(lake, manifest, target) if len(group) >= least]
     if joined:
-        lake.join(joined)
+        lake.join(joined, manifest)
     return len(manifest.raw_files), len(lake.manifest().raw_files)
 
 
@@ -44,7 +45,7 @@ def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[tuple[
     group: list[tuple[File, list[Batch]]] = []
     size = 0
     for file, batches in manifest.raw_parts():
-        own = (lake.root / file.path).stat().st_size
+        own = lake.path(file).stat().st_size
         if size + own > target or own > target // 2:
             yield group
             group, size = [], 0
@@ -60,7 +61,7 @@ def _join(lake: Lake, manifest: Manifest, group: Sequence[tuple[File, list[Batch
     places = manifest.raw_places()
     for batch in batches:
         found = places[batch.batch]
-        path, start, size = lake.root / found.file.path, found.start, found.size
+        path, start, size = lake.path(found.file), found.start, found.size
         sizes.append(path.stat().st_size if size is None else size)
         if batch.raw is None or _digest(path, start, sizes[-1]) != batch.raw.sha256:
             raise MeteringError(
@@ -72,7 +73,7 @@ def _join(lake: Lake, manifest: Manifest, group: Sequence[tuple[File, list[Batch
     def copy(part: Path) -> None:
         with part.open("wb") as target:
             for file, _ in group:
-                with (lake.root / file.path).open("rb") as source:
+                with lake.path(file).open("rb") as source:
                     shutil.copyfileobj(source, target, _BLOCK)
 
     first, last = batches[0].batch, batches[-1].batch
@@ -92,17 +93,18 @@ def archive(lake: Lake, before: int, folder: Path) -> Archived:
             break
         through = batches[-1].batch
     gone = msgspec.structs.replace(manifest, archived=through).archived_files
-    here = [file for file in gone if (lake.root / file.path).exists()]
+    there = set(lake.files.names("raw/"))
+    here = [file for file in gone if file.path in there]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in here:
-        _copy(lake.root / file.path, folder / Path(file.path).name, file)
+        _copy(lake.path(file), folder / Path(file.path).name, file)
     failpoint("archive.before_swap")
     if through > manifest.archived:
-        lake.archive(through)
+        lake.archive(through, manifest)
     failpoint("archive.after_swap")
-    size = sum((lake.root / file.path).stat().st_size for file in here)
+    size = sum(lake.path(file).stat().st_size for file in here)
     for file in here:
-        (lake.root / file.path).unlink()
+        lake.files.remove(file.path)
     return Archived(len(here), size, through)
 
 
@@ -135,20 +137,21 @@ def problems(lake: Lake, manifest: Manifest) -> Iterator[str]:
     for batch in manifest.batches:
         if (batch.events.rows if batch.events else 0) != (batch.raw.rows if batch.raw else 0):
             yield f"batch {batch.batch} has not one raw line for each event"
+    digests: dict[str, str | None] = {}
     for file in (*manifest.raw_files, *manifest.archived_files):
-        path = lake.root / file.path
-        if path.exists() and sha256_of(path) != file.sha256:
+        digests[file.path] = digest = lake.files.digest(file.path)
+        if digest is not None and digest != file.sha256:
             yield f"{file.path} was changed"
-        elif not path.exists() and file in manifest.raw_files:
+        elif digest is None and file in manifest.raw_files:
             yield f"{file.path} is missing"
     places = manifest.raw_places()
     for batch in manifest.batches:
-        if batch.raw and (lake.root / places[batch.batch].file.path).exists():
+        if batch.raw and digests.get(places[batch.batch].file.path):
             yield from _of_batch(lake, batch, batch.raw, places[batch.batch])
 
 
 def _of_batch(lake: Lake, batch: Batch, raw: File, found: RawPlace) -> Iterator[str]:
-    if found.size is not None and _digest(lake.root / found.file.path, found.start, found.size) != raw.sha256:
+    if found.size is not None and _digest(lake.path(found.file), found.start, found.size) != raw.sha256:
         yield f"{found.file.path} does not hold the lines of batch {batch.batch}"
     elif (rows := sum(lines.num_rows for lines in lake.raw_lines(batch, found))) != raw.rows:
         yield f"{found.file.path} has {rows} rows of batch {batch.batch} instead of {raw.rows}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
@@ -19,6 +18,7 @@ from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.lake.duck import give_files
 from metering.lake.elsewhere import Compute, Parts, compute_elsewhere
+from metering.lake.files import Changed, Claim, Files, Folder, sha256_of
 from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
 from metering.schema import arrow_schema, empty_table
 from metering.sql import sql
@@ -110,6 +110,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """The number of the last batch, 0 before the first."""
         return self.batches[-1].batch if self.batches else 0
 
+    def mark(self, number: int) -> str:
+        """The hash of a batch's entry, which tells this history from any other; empty where there is no such batch."""
+        if not 0 < number <= len(self.batches):
+            return ""
+        return hashlib.sha256(msgspec.json.encode(self.batches[number - 1])).hexdigest()
+
     def parts(self, after: int = 0, through: int | None = None) -> list[Batch | Merged]:
         """What holds the rows of the batches after one and through another; a merged part may hold others."""
         last = self.last_batch if through is None else through
@@ -161,25 +167,33 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lake:
-    """The files of one lake below a folder, and what computes over them if the connection does not."""
+    """The files of one lake, wherever they lie, and what computes over them if the connection does not."""
 
-    def __init__(self, root: Path, compute: Compute | None = None) -> None:
-        self.root = root
+    def __init__(self, files: Files | Path, compute: Compute | None = None) -> None:
+        self.files = Folder(files) if isinstance(files, Path) else files
+        self.root = self.files.root
+        """The folder of this machine for caches and scratch; what else lies there is known by `path` and `at`."""
         self._compute = compute
+        self._is_begun = False
 
     def manifest(self) -> Manifest:
         """The manifest as it is now; an empty one before the first commit."""
-        path = self.root / MANIFEST
-        try:
-            return _readable(path, msgspec.json.decode(path.read_bytes(), type=Manifest))
-        except FileNotFoundError:
-            if any((self.root / "events").glob("*.parquet")):
+        return self._read()[0]
+
+    def _read(self) -> tuple[Manifest, str | None]:
+        """The manifest, and the tag of its file if there is one."""
+        path = f"{self.files.url}/{MANIFEST}"
+        found = self.files.read(MANIFEST)
+        if found is None:
+            if any(name.endswith(".parquet") for name in self.files.names("events/")):
                 raise MeteringError(
                     f"{path} is missing, yet the lake holds event files.",
                     unchanged="Nothing was read or written.",
                     remedy="Restore the manifest from a backup.",
-                ) from None
-            return Manifest()
+                )
+            return Manifest(), None
+        try:
+            return _readable(path, msgspec.json.decode(found.data, type=Manifest)), found.tag
         except msgspec.DecodeError as error:
             raise MeteringError(
                 f"{path} cannot be read: {error}.",
@@ -187,33 +201,48 @@ class Lake:
                 remedy="Restore the manifest from a backup.",
             ) from None
 
+    def path(self, file: File) -> Path:
+        """Where a file that the manifest names can be read on this machine."""
+        return self.at(file.path, file.sha256)
+
+    def at(self, name: str, sha256: str = "") -> Path:
+        """Where a file can be read on this machine; a path without a file where there is none."""
+        return self.files.find(name, sha256) or self.root / name
+
     def write(self, path: str, writer: Callable[[Path], None], rows: int, layout: int = FIRST_LAYOUT) -> File:
-        """Write an immutable file through `writer`, which is handed a temporary path; sync it and put it in place."""
+        """Write an immutable file, which counts once the manifest names it; `writer` is handed a temporary path."""
+        part, digest = self._written(path, writer)
+        name = self.files.own_name(path, digest)
+        self.files.add(part, name)
+        return File(path=name, rows=rows, sha256=digest, layout=layout)
+
+    def _written(self, path: str, writer: Callable[[Path], None]) -> tuple[Path, str]:
+        """A temporary file, synced, and the SHA-256 of its bytes."""
+        if not self._is_begun:
+            # A lake that holds files without a manifest has lost it: so the manifest comes first.
+            manifest, tag = self._read()
+            if tag is None:
+                self._swap(manifest, tag)
+            self._is_begun = True
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not (self.root / MANIFEST).exists():
-            # A lake that holds files without a manifest has lost it: so the manifest comes first.
-            self._swap(self.manifest())
         part = target.with_name(f".{target.name}.part")
         writer(part)
-        digest = _sync_and_hash(part)
-        part.replace(target)
-        sync(target.parent)
-        return File(path=path, rows=rows, sha256=digest, layout=layout)
+        sync(part)
+        return part, sha256_of(part)
 
     def write_events(self, name: str, tables: Iterable[pa.Table], rows: int) -> File:
         """Write events, which are in the order of the layout, as an immutable file."""
         return self.write(f"events/{name}.parquet", lambda part: write_events(tables, part), rows, LAYOUT)
 
-    def write_table(self, path: str, table: pa.Table) -> File:
-        """Write an Arrow table as an immutable Parquet file."""
-        return self.write(
-            path, lambda part: pq.write_table(table, part, row_group_size=ROW_GROUP, **PARQUET), table.num_rows
-        )
+    def write_table(self, path: str, table: pa.Table) -> None:
+        """Write an Arrow table as an immutable Parquet file that is known by its name."""
+        part, _ = self._written(path, lambda part: pq.write_table(table, part, row_group_size=ROW_GROUP, **PARQUET))
+        self.files.add(part, path)
 
     def commit(self, batch: Batch) -> None:
         """Make a batch's files count."""
-        manifest = self.manifest()
+        manifest, tag = self._read()
         if batch.batch != manifest.last_batch + 1:
             raise MeteringError(
                 f"Batch {batch.batch} does not follow batch {manifest.last_batch}.",
@@ -221,35 +250,36 @@ class Lake:
                 remedy="Run the command again.",
             )
         failpoint("lake.before_commit")
-        self._swap(msgspec.structs.replace(manifest, batches=[*manifest.batches, batch]))
+        self._swap(msgspec.structs.replace(manifest, batches=[*manifest.batches, batch]), tag)
         failpoint("lake.after_commit")
 
-    def merge(self, merged: list[Merged]) -> None:
-        """Have these files count for the batches that they cover, in place of what counted for them."""
-        manifest = self.manifest()
-        kept = [old for old in manifest.merged if not any(new.first <= old.first <= new.last for new in merged)]
+    def merge(self, merged: list[Merged], seen: Manifest) -> None:
+        """Have these files count for the batches that they cover, in place of what counted in a manifest for them."""
+        kept = [old for old in seen.merged if not any(new.first <= old.first <= new.last for new in merged)]
         parts = sorted((*kept, *merged), key=lambda part: part.first)
         failpoint("compact.before_swap")
-        self._swap(msgspec.structs.replace(manifest, merged=parts))
+        self._replace(seen, merged=parts)
         failpoint("compact.after_swap")
 
-    def join(self, joined: list[Joined]) -> None:
+    def join(self, joined: list[Joined], seen: Manifest) -> None:
         """Have these files count for the raw lines of their batches."""
-        manifest = self.manifest()
-        kept = [old for old in manifest.joined if not any(new.first <= old.first <= new.last for new in joined)]
-        self._swap(msgspec.structs.replace(manifest, joined=sorted((*kept, *joined), key=lambda part: part.first)))
+        kept = [old for old in seen.joined if not any(new.first <= old.first <= new.last for new in joined)]
+        self._replace(seen, joined=sorted((*kept, *joined), key=lambda part: part.first))
 
-    def archive(self, through: int) -> None:
+    def archive(self, through: int, seen: Manifest) -> None:
         """Have the raw lines of batches up to one no longer be asked for here."""
-        self._swap(msgspec.structs.replace(self.manifest(), archived=through))
+        self._replace(seen, archived=through)
 
-    def _swap(self, manifest: Manifest) -> None:
+    def _replace(self, seen: Manifest, **changes: Any) -> None:
+        """Change a manifest, unless it is another one by now."""
+        manifest, tag = self._read()
+        if manifest != seen:
+            raise Changed(f"{self.files.url}/{MANIFEST}")
+        self._swap(msgspec.structs.replace(manifest, **changes), tag)
+
+    def _swap(self, manifest: Manifest, tag: str | None) -> None:
         manifest = msgspec.structs.replace(manifest, version=manifest.needed_version)
-        part = self.root / f".{MANIFEST}.part"
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        _sync_and_hash(part)
-        part.replace(self.root / MANIFEST)
-        sync(self.root)
+        self.files.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1), tag)
 
     def attach_events(self, con: duckdb.DuckDBPyConnection, name: str, after: int, through: int) -> int:
         """Define the events of the batches after one and through another as a relation; how many there are."""
@@ -280,7 +310,7 @@ class Lake:
     def _parts(self, manifest: Manifest, last: int) -> Parts:
         parts = manifest.parts(0, last)
         return Parts(
-            str(self.root),
+            self.files.url,
             [part.events for part in parts if part.events],
             [part.quarantine for part in parts if part.quarantine],
             last if any(part.last > last for part in parts) else None,
@@ -318,7 +348,7 @@ class Lake:
             return
         place = place or self.manifest().raw_places()[batch.batch]
         seq = 0
-        path = self.root / place.file.path
+        path = self.path(place.file)
         size = path.stat().st_size if place.size is None else place.size
         with (
             pa.OSFile(str(path)) as file,
@@ -370,10 +400,24 @@ class Lake:
         con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {rows}")
 
     def _paths(self, files: Iterable[File]) -> list[Path]:
-        return [self.root / file.path for file in files]
+        listed = list(files)
+        self.files.bring((file.path, file.sha256) for file in listed)
+        return [self.path(file) for file in listed]
 
 
-def _readable(path: Path, manifest: Manifest) -> Manifest:
+def open_lake(url: str, home: Path, claim: Claim, compute: Compute | None = None) -> Lake:
+    """The lake of a URL: a folder, relative to a home, or a bucket, whose copies lie in the home's `cache/`.
+
+    `claim` holds a name among all runs on the ledger, where a store cannot keep them apart.
+    """
+    if not url.startswith("s3://"):
+        return Lake(home / url, compute)
+    from metering.lake.bucket import Bucket
+
+    return Lake(Bucket(url, home / "cache" / url.removeprefix("s3://"), claim), compute)
+
+
+def _readable(path: str, manifest: Manifest) -> Manifest:
     parts: list[Batch | Merged] = [*manifest.batches, *manifest.merged]
     layouts = (part.events.layout for part in parts if part.events)
     for name, found, known in (("version", manifest.version, VERSION), ("layout", max(layouts, default=0), LAYOUT)):
@@ -384,15 +428,3 @@ def _readable(path: Path, manifest: Manifest) -> Manifest:
                 remedy="Use the version of metering that wrote it.",
             )
     return manifest
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_and_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()

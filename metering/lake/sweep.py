@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from metering.errors import NeedsPerson
+from metering.lake.files import Refuse
 from metering.lake.store import Lake
 
 COMMITTED = ("events", "quarantine", "raw")
 """Folders whose files count only if the manifest names them."""
-SCRATCH = (".ingest.part", ".compact.part")
+SCRATCH = (".ingest.part", ".compact.part", ".fetched.part")
 GRACE_HOURS = 24
 HOUR = 3600 * 10**6
 
 
-def unneeded(lake: Lake, home: Path, now: int, grace_hours: int, last_known: int) -> list[Path]:
+def unneeded(lake: Lake, home: Path, now: int, grace_hours: int, last_known: int) -> list[Refuse]:
     """The files and folders that can go, in the order of their names.
 
     `last_known` is the last batch that the ledger knows. Raises NeedsPerson where the manifest is older than that:
@@ -35,40 +37,51 @@ def unneeded(lake: Lake, home: Path, now: int, grace_hours: int, last_known: int
             remedy="Restore the lake with `metering restore BACKUP`, then run this again.",
         )
     before = now - grace_hours * HOUR
-    return sorted(path for path in _candidates(lake, home) if _written(path) <= before)
+    found = {refuse.what: refuse for refuse in (*_elsewhere(lake), *_here(lake, home))}
+    return sorted(refuse for refuse in found.values() if refuse.written <= before)
 
 
-def remove(path: Path) -> int:
-    """Remove a file or folder; how many bytes it had."""
-    size = _size(path)
+def _named(lake: Lake) -> set[str]:
+    manifest = lake.manifest()
+    return {file.path for file in (*manifest.files, *manifest.archived_files)}
+
+
+def _elsewhere(lake: Lake) -> Iterator[Refuse]:
+    """What lies in the lake's place, which may be this machine or not."""
+    named = _named(lake)
+    for folder in COMMITTED:
+        for item in lake.files.items(f"{folder}/"):
+            if item.name not in named:
+                what = f"{lake.files.url}/{item.name}"
+                yield Refuse(what, item.bytes, item.written, partial(lake.files.remove, item.name))
+    yield from lake.files.refuse()
+
+
+def _here(lake: Lake, home: Path) -> Iterator[Refuse]:
+    """What lies on this machine: files and copies, scratch and temporary files."""
+    named = {lake.root / name for name in _named(lake)}
+    for folder in COMMITTED:
+        paths = (path for path in (lake.root / folder).glob("[!.]*") if path.is_file() and path not in named)
+        yield from map(_refuse, paths)
+    scratch = [lake.root / name for name in SCRATCH]
+    yield from (_refuse(path) for path in scratch if path.exists())
+    for root in (lake.root, home / "metrics", home / "reports"):
+        for path in root.rglob(".*.part"):
+            if path.is_file() and not any(folder in path.parents for folder in scratch):
+                yield _refuse(path)
+
+
+def _refuse(path: Path) -> Refuse:
+    """A file or a folder of this machine, written when the newest file in it was."""
+    members = [path, *path.rglob("*")] if path.is_dir() else [path]
+    states = [member.stat() for member in members]
+    size = sum(state.st_size for state, member in zip(states, members, strict=True) if member.is_file())
+    written = max(state.st_mtime_ns for state in states) // 1000
+    return Refuse(str(path), size, written, partial(_remove, path))
+
+
+def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    return size
-
-
-def _candidates(lake: Lake, home: Path) -> Iterator[Path]:
-    manifest = lake.manifest()
-    named = {lake.root / file.path for file in (*manifest.files, *manifest.archived_files)}
-    for folder in COMMITTED:
-        yield from (path for path in (lake.root / folder).glob("[!.]*") if path.is_file() and path not in named)
-    scratch = [lake.root / name for name in SCRATCH]
-    yield from (path for path in scratch if path.exists())
-    for root in (lake.root, home / "metrics", home / "reports"):
-        yield from (
-            path for path in root.rglob(".*.part") if path.is_file() and not any(s in path.parents for s in scratch)
-        )
-
-
-def _written(path: Path) -> int:
-    """When a file, or the newest file of a folder, was last written."""
-    found = [path.stat().st_mtime_ns]
-    if path.is_dir():
-        found += [member.stat().st_mtime_ns for member in path.rglob("*")]
-    return max(found) // 1000
-
-
-def _size(path: Path) -> int:
-    members = path.rglob("*") if path.is_dir() else [path]
-    return sum(member.stat().st_size for member in members if member.is_file())

@@ -8,13 +8,11 @@ lake, never the other way round. A ledger that is behind was put back.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
-import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ import sqlalchemy as sa
 from metering.durable import sync
 from metering.errors import MeteringError, NeedsPerson
 from metering.failpoints import failpoint
+from metering.lake.files import Files, sha256_of
 from metering.ledger.book import Book
 from metering.ledger.postings import refresh_status
 from metering.ledger.seals import sealed_tables
@@ -35,6 +34,7 @@ FOLDER = "ledger"
 VERSION = 1
 _SUFFIX = ".jsonl.zst"
 _DIGITS = 16
+_NAME = re.compile(rf"{FOLDER}/(?P<number>\d+)-(?P<digest>[0-9a-f]{{{_DIGITS}}}){re.escape(_SUFFIX)}")
 _MANY = 5_000
 """Rows that are held in memory at once."""
 
@@ -76,13 +76,17 @@ def _columns(name: str) -> list[str]:
 # Writing
 
 
-def append(book: Book, lake: Path, run: int, made_at: int) -> Path | None:
-    """Write what was recorded since the last file; None if there is nothing to tell."""
+def append(book: Book, files: Files, run: int, made_at: int) -> str | None:
+    """Write what was recorded since the last file; None if there is nothing to tell, or others are at it: the next
+    run tells of it then.
+    """
     if not book.exists:
         return None
-    folder = lake / FOLDER
-    with _locked(folder), book.read() as con:
-        last = newest(folder)
+    with files.alone(FOLDER) as mine, book.read() as con:
+        if not mine:
+            return None
+        name = _newest(files)
+        last = _header(files, name) if name else None
         through = _through(con)
         moving = _moving(con)
         digest = _hash_of(con, moving)
@@ -93,7 +97,7 @@ def append(book: Book, lake: Path, run: int, made_at: int) -> Path | None:
             return None
         header = Header(
             number=last.number + 1 if last else 1,
-            previous=_sha256(_path(folder, last.number)) if last else "",
+            previous=sha256_of(_local(files, name)) if name else "",
             run=run,
             made_at=made_at,
             through=through,
@@ -104,7 +108,7 @@ def append(book: Book, lake: Path, run: int, made_at: int) -> Path | None:
             columns={name: _columns(name) for name in archived_tables()},
         )
         failpoint("ledger.before_archive")
-        return _write(folder, header, _rows(con, told, last.moving if last else {}))
+        return _write(files, header, _rows(con, told, last.moving if last else {}))
 
 
 def _through(con: sa.Connection) -> dict[str, int]:
@@ -155,50 +159,47 @@ def _rows(con: sa.Connection, told: Mapping[str, int], moving: Mapping[str, list
                 yield [name, *row]
 
 
-def _write(folder: Path, header: Header, rows: Iterator[list[Any]]) -> Path:
+def _write(files: Files, header: Header, rows: Iterator[list[Any]]) -> str:
     import pyarrow as pa
 
-    part = folder / f".{header.number:06}{_SUFFIX}.part"
+    part = files.root / FOLDER / f".{header.number:06}{_SUFFIX}.part"
+    part.parent.mkdir(parents=True, exist_ok=True)
     with pa.CompressedOutputStream(str(part), "zstd") as file:
         file.write(msgspec.json.encode(header) + b"\n")
         encode = msgspec.json.Encoder().encode
         while lines := [encode(row) for row in islice(rows, _MANY)]:
             file.write(b"\n".join((*lines, b"")))
     sync(part)
-    target = folder / f"{header.number:06}-{_sha256(part)[:_DIGITS]}{_SUFFIX}"
-    part.replace(target)
-    sync(folder)
-    return target
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    name = f"{FOLDER}/{header.number:06}-{sha256_of(part)[:_DIGITS]}{_SUFFIX}"
+    files.add(part, name)
+    return name
 
 
 # Reading
 
 
-def newest(folder: Path) -> Header | None:
+def newest(files: Files) -> Header | None:
     """The header of the last file; None if there is none."""
-    found = _numbers(folder)
-    return _header(_path(folder, found[-1])) if found else None
+    name = _newest(files)
+    return _header(files, name) if name else None
 
 
-def _numbers(folder: Path) -> list[int]:
-    return sorted(int(path.name.partition("-")[0]) for path in folder.glob(f"[0-9]*-*{_SUFFIX}"))
+def _newest(files: Files) -> str | None:
+    return files.last(FOLDER, _SUFFIX)
 
 
-def _path(folder: Path, number: int) -> Path:
-    """Where the file of a number lies; its name holds the beginning of its SHA-256."""
-    plain = folder / f"{number:06}{_SUFFIX}"
-    return min(folder.glob(f"{number:06}-*{_SUFFIX}"), default=plain)
+def _numbered(files: Files) -> dict[int, str]:
+    """The name of each number's file, in order; it holds the beginning of its SHA-256."""
+    found: dict[int, str] = {}
+    for name in files.names(f"{FOLDER}/"):
+        if match := _NAME.fullmatch(name):
+            found.setdefault(int(match["number"]), name)
+    return dict(sorted(found.items()))
+
+
+def _local(files: Files, name: str) -> Path:
+    """Where a file can be read on this machine."""
+    return files.find(name) or files.root / name
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -207,50 +208,44 @@ def _open(path: Path) -> io.BufferedReader:
     return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
 
 
-def _header(path: Path) -> Header:
+def _header(files: Files, name: str) -> Header:
     try:
-        with _open(path) as file:
+        with _open(_local(files, name)) as file:
             header = msgspec.json.decode(file.readline(), type=Header)
     except (OSError, msgspec.DecodeError) as error:
-        raise _damaged(path, str(error)) from None
+        raise _damaged(files, name, str(error)) from None
     if header.version != VERSION:
-        raise _damaged(path, f"it has version {header.version}, this engine knows {VERSION}")
+        raise _damaged(files, name, f"it has version {header.version}, this engine knows {VERSION}")
     return header
 
 
-def _damaged(path: Path, why: str) -> MeteringError:
+def _damaged(files: Files, name: str, why: str) -> MeteringError:
     return MeteringError(
-        f"{path} cannot be read: {why.splitlines()[0]}.",
+        f"{files.url}/{name} cannot be read: {why.splitlines()[0]}.",
         unchanged="The ledger is as it was.",
         remedy="Put that file back from a backup of the lake.",
     )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def broken(folder: Path) -> list[str]:
+def broken(files: Files) -> list[str]:
     """What is wrong with the chain of files: missing or changed ones."""
     found: list[str] = []
     previous = ""
-    for place, number in enumerate(_numbers(folder), 1):
-        path = _path(folder, number)
+    for place, (number, name) in enumerate(_numbered(files).items(), 1):
         if number != place:
-            return [*found, f"{FOLDER}/{_path(folder, place).name} is missing"]
-        digest = _sha256(path)
-        if path.name.removesuffix(_SUFFIX) != f"{number:06}-{digest[:_DIGITS]}":
-            found.append(f"{FOLDER}/{path.name} was changed")
-        elif _header(path).previous != previous:
-            found.append(f"{FOLDER}/{path.name} does not follow the file before it")
+            return [*found, f"{FOLDER}/{place:06}{_SUFFIX} is missing"]
+        digest = files.digest(name) or ""
+        if name != f"{FOLDER}/{number:06}-{digest[:_DIGITS]}{_SUFFIX}":
+            found.append(f"{name} was changed")
+        elif _header(files, name).previous != previous:
+            found.append(f"{name} does not follow the file before it")
         previous = digest
     return found
 
 
-def lacking(book: Book, lake: Path) -> list[str]:
+def lacking(book: Book, files: Files) -> list[str]:
     """Runs that have ended and posted something that no file tells of."""
-    last = newest(lake / FOLDER)
+    last = newest(files)
     runs, posted = metadata().tables["runs"], metadata().tables["transactions"]
     query = (
         sa.select(sa.func.min(runs.c.run))
@@ -269,9 +264,9 @@ def _told(last: Header | None, name: str) -> int:
 # Comparing
 
 
-def check(book: Book, lake: Path) -> None:
+def check(book: Book, files: Files) -> None:
     """Raise Behind if the lake knows more of the ledger than it does itself, NeedsPerson if they are of two books."""
-    last = newest(lake / FOLDER)
+    last = newest(files)
     if last is None:
         return
     with book.read() as con:
@@ -316,28 +311,27 @@ def _other(book: Book) -> NeedsPerson:
 # Taking over
 
 
-def take_over(con: sa.Connection, book: Book, lake: Path) -> dict[str, int]:
+def take_over(con: sa.Connection, book: Book, files: Files) -> dict[str, int]:
     """Add to an older ledger every row that its copy in the lake has; how many rows of each table were added.
 
     `con` is in a write transaction. Raises NeedsPerson, having written nothing, where the same row differs.
     """
-    folder = lake / FOLDER
-    wrong = broken(folder)
+    wrong = broken(files)
     if wrong:
-        raise _damaged(folder, "; ".join(wrong))
+        raise _damaged(files, FOLDER, "; ".join(wrong))
     here = _through(con)
     later = []
-    for number in _numbers(folder):
-        header = _header(_path(folder, number))
+    for name in _numbered(files).values():
+        header = _header(files, name)
         if any(count > here.get(name, 0) for name, count in header.through.items()):
-            later.append(header)
+            later.append((name, header))
         elif not _is_same(con, header):
             raise _other(book)
-    newer = _latest(folder, later)
+    newer = _latest(files, later)
     for name in archived_tables():
         _update(con, book, name, {count: row for count, row in newer[name].items() if count <= here[name]})
     added = {
-        name: _insert(con, folder, name, newer[name], here[name], later[-1].through.get(name, 0) if later else 0)
+        name: _insert(con, files, name, newer[name], here[name], later[-1][1].through.get(name, 0) if later else 0)
         for name in sorted(archived_tables(), key=lambda name: name != "entries")
     }
     touched = {row["invoice"] for name in ("entries", "invoices", "corrections") for row in newer[name].values()}
@@ -345,23 +339,22 @@ def take_over(con: sa.Connection, book: Book, lake: Path) -> dict[str, int]:
     return added
 
 
-def _latest(folder: Path, headers: list[Header]) -> dict[str, dict[int, dict[str, Any]]]:
+def _latest(files: Files, told: list[tuple[str, Header]]) -> dict[str, dict[int, dict[str, Any]]]:
     """The last state of every row that some files tell of, by table and count."""
     found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for header in headers:
-        path = _path(folder, header.number)
+    for file_name, header in told:
         for name, columns in header.columns.items():
             if name not in archived_tables() or columns != _columns(name):
-                raise _damaged(path, f"its table {name} is of another version")
+                raise _damaged(files, file_name, f"its table {name} is of another version")
         try:
-            with _open(path) as file:
+            with _open(_local(files, file_name)) as file:
                 file.readline()
                 for line in file:
                     name, *values = msgspec.json.decode(line)
                     row = dict(zip(header.columns[name], values, strict=True))
                     found[name][row[counter(name)]] = row
         except (OSError, msgspec.DecodeError) as error:
-            raise _damaged(path, str(error)) from None
+            raise _damaged(files, file_name, str(error)) from None
     return found
 
 
@@ -381,12 +374,12 @@ def _update(con: sa.Connection, book: Book, name: str, known: Mapping[int, dict[
 
 
 def _insert(
-    con: sa.Connection, folder: Path, name: str, rows: Mapping[int, dict[str, Any]], here: int, through: int
+    con: sa.Connection, files: Files, name: str, rows: Mapping[int, dict[str, Any]], here: int, through: int
 ) -> int:
     wanted = range(here + 1, through + 1)
     missing = [count for count in wanted if count not in rows]
     if missing:
-        raise _damaged(folder, f"row {missing[0]} of {name} is in none of its files")
+        raise _damaged(files, FOLDER, f"row {missing[0]} of {name} is in none of its files")
     if wanted:
         con.execute(metadata().tables[name].insert(), [rows[count] for count in wanted])
     return len(wanted)

@@ -10,11 +10,11 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
 
 import msgspec
 import sqlalchemy as sa
 
+from metering.durable import sync
 from metering.errors import NeedsPerson
 from metering.home import Home, Run
 from metering.ledger.book import rows
@@ -25,8 +25,6 @@ from metering.payments.desk import Desk
 from metering.payments.gateway import Gateway, Intent, NoAnswer, open_gateway
 from metering.payments.record import Event
 from metering.values import MICROS_PER_DAY
-
-T = TypeVar("T")
 
 HELD = "ledger/held.json"
 """Below the lake: intents of invoices that the ledger does not have again yet."""
@@ -59,7 +57,7 @@ def check_gateway(home: Home, run: Run, gateway: Gateway | None = None) -> None:
             unchanged="Nothing was closed or charged.",
             remedy="Run `metering restore`: it adopts them, so that nothing is charged again.",
         )
-    _write(home, ASKED, {opened.name: home.now})
+    _write_asked(home, opened.name)
 
 
 def lost_intents(home: Home, gateway: Gateway) -> list[Intent]:
@@ -80,8 +78,22 @@ def _since(home: Home, gateway: str) -> int:
     columns = (tables["intents"].c.created_at, tables["invoices"].c.issued_at)
     with home.book.read() as con:
         last = max(con.scalar(sa.select(sa.func.max(column))) or 0 for column in columns)
-    asked = _read(home, ASKED, dict[str, int]) or {}
-    return max(last - MARGIN, asked.get(gateway, 0) - MARGIN, 0)
+    return max(last - MARGIN, _asked(home).get(gateway, 0) - MARGIN, 0)
+
+
+def _asked(home: Home) -> dict[str, int]:
+    path = home.lake.root / ASKED
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, int]) if path.exists() else {}
+
+
+def _write_asked(home: Home, gateway: str) -> None:
+    path = home.lake.root / ASKED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several runs may ask at once, so each writes a file of its own.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(msgspec.json.encode({gateway: home.now}))
+    sync(part)
+    part.replace(path)
 
 
 def _order(intent: Intent) -> tuple[str, int, str]:
@@ -140,30 +152,18 @@ def _adopt_invoice(desk: Desk, invoice: str, intents: Sequence[Intent]) -> list[
 
 def held_intents(home: Home) -> list[Intent]:
     """The intents that wait for the close that issues their invoice again."""
-    return _read(home, HELD, list[Intent]) or []
+    found = home.lake.files.read(HELD)
+    return msgspec.json.decode(found.data, type=list[Intent]) if found else []
 
 
 def _hold(home: Home, intents: Sequence[Intent]) -> None:
-    if intents:
-        held = {intent.ref: intent for intent in (*held_intents(home), *intents)}
-        _write(home, HELD, sorted(held.values(), key=_order))
-
-
-def _read(home: Home, name: str, kind: type[T]) -> T | None:
-    path = home.lake.root / name
-    return msgspec.json.decode(path.read_bytes(), type=kind) if path.exists() else None
-
-
-def _write(home: Home, name: str, value: object) -> None:
-    path = home.lake.root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Several runs may ask at once, so each writes a file of its own.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    if not intents:
+        return
+    found = home.lake.files.read(HELD)
+    known = msgspec.json.decode(found.data, type=list[Intent]) if found else []
+    held = sorted({intent.ref: intent for intent in (*known, *intents)}.values(), key=_order)
+    data = msgspec.json.format(msgspec.json.encode(held), indent=1)
+    home.lake.files.replace(HELD, data, found.tag if found else None)
 
 
 def check_numbers(home: Home, con: sa.Connection, month: str, customer_of: dict[str, str]) -> None:

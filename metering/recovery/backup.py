@@ -6,7 +6,8 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -17,7 +18,8 @@ from metering.config import CONFIG_NAME
 from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.home import Home
-from metering.lake.store import Lake, sha256_of
+from metering.lake.files import Files, sha256_of
+from metering.lake.store import Lake
 from metering.ledger.sqlite import copy_sqlite
 
 MANIFEST = "backup.json"
@@ -115,12 +117,12 @@ def _copy_lake(lake: Lake, target: Path) -> None:
     for attempt in range(3):
         remove(target)
         manifest = lake.manifest()
-        _copy_tree(lake.root, target, _copy_file, skip="state")
+        _copy_files(lake.files, target)
         copied = Lake(target)
         missing = [file.path for file in manifest.files if not (target / file.path).exists()]
         if not missing and copied.manifest() == manifest:
             return
-        if attempt and missing and all(not (lake.root / file).exists() for file in missing):
+        if attempt and missing and not set(missing) & set(lake.files.names()):
             raise MeteringError(
                 f"The lake lacks {missing[0]}, which its manifest names.",
                 unchanged="No backup was made.",
@@ -133,11 +135,25 @@ def _copy_lake(lake: Lake, target: Path) -> None:
     )
 
 
-def _copy_tree(source: Path, target: Path, copy: Callable[[Path, Path], None], skip: str = "") -> None:
+def _copy_files(files: Files, target: Path) -> None:
+    names = files.names()
+    for folder in {(target / name).parent for name in names}:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def copy(name: str) -> None:
+        # Another run may have dropped it; what must be there is looked for in the end.
+        with suppress(FileNotFoundError):
+            files.copy(name, target / name)
+
+    with ThreadPoolExecutor(files.workers) as pool:
+        for _ in pool.map(copy, names):
+            pass
+
+
+def _copy_tree(source: Path, target: Path, copy: Callable[[Path, Path], None]) -> None:
     for path in files_of(source):
         relative = path.relative_to(source)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or relative.parts[0] == skip or path.suffix in (".part", ".tmp"):
+        if any(part.startswith(".") for part in relative.parts) or path.suffix in (".part", ".tmp"):
             continue
         (target / relative).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:

@@ -17,7 +17,8 @@ from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
 from metering.lake import store
-from metering.lake.store import Lake, sha256_of
+from metering.lake.files import Files, sha256_of
+from metering.lake.store import Lake, open_lake
 from metering.ledger.archive import tip_of
 from metering.ledger.book import Book, open_book
 from metering.ledger.sqlite import SqliteBook
@@ -105,13 +106,8 @@ def _proven(folder: Path, backup: Path) -> Manifest:
 
 def _write_home(path: Path, folder: Path, manifest: Manifest, say: Say) -> None:
     config = load_config((folder if _says_nothing(path / CONFIG_NAME) else path) / CONFIG_NAME)
-    if "://" in config.lake.url:
-        raise UsageError(
-            "A backup is put back into a lake that is a folder.",
-            unchanged="Nothing was put back.",
-            remedy="Restore the object store with its own tools, then run `metering restore`.",
-        )
     ledger = open_book(config.ledger.url, path)
+    lake = open_lake(config.lake.url, path, ledger.claim)
     _check_same(ledger, SqliteBook(folder / LEDGER))
     for name in (CONFIG_NAME, *SETTINGS):
         if _says_nothing(path / name):
@@ -123,7 +119,7 @@ def _write_home(path: Path, folder: Path, manifest: Manifest, say: Say) -> None:
         counts[done] += 1
         return done
 
-    _put_lake(path, path / config.lake.url, folder, manifest, put, say)
+    counts.update(_put_lake(path, lake, folder, manifest, say))
     if (folder / SANDBOX).is_dir() and not (path / SANDBOX).exists():
         _put_folder(folder / SANDBOX, path / SANDBOX)
     _put_inbox(path, folder, put)
@@ -168,24 +164,44 @@ def _check_same(here: Book, there: Book) -> None:
         )
 
 
-def _put_lake(path: Path, lake: Path, folder: Path, manifest: Manifest, put: Put, say: Say) -> None:
-    """Put the lake's files back, its manifest last; tell which events it does not know if it counts again."""
-    there = folder / "lake"
-    for file in files_of(there):
-        if file != there / store.MANIFEST:
-            put(file, lake / file.relative_to(there))
-    source, target = there / store.MANIFEST, lake / store.MANIFEST
+def _put_lake(path: Path, lake: Lake, folder: Path, manifest: Manifest, say: Say) -> Iterator[bool]:
+    """Put the lake's files back, its manifest last; whether each was missing.
+
+    Tells which events the manifest does not know if it counts again.
+    """
+    there = set(lake.files.names())
+    source = folder / "lake" / store.MANIFEST
+    for file in files_of(folder / "lake"):
+        name = file.relative_to(folder / "lake").as_posix()
+        if file != source:
+            if name not in there:
+                _add(lake.files, file, name)
+            yield name not in there
     if not source.exists():
         return
-    if target.exists() and Lake(lake).manifest().last_batch < Lake(there).manifest().last_batch:
-        # The home's lake is from before the backup, whose manifest names all of it and more.
-        _copy(source, target)
-    elif not put(source, target):
+    found = lake.files.read(store.MANIFEST)
+    # The manifest of a backup that is later than the home's lake names all of it and more.
+    if found and lake.manifest().last_batch >= Lake(folder / "lake").manifest().last_batch:
+        yield False
         return
+    lake.files.replace(store.MANIFEST, source.read_bytes(), found.tag if found else None)
+    yield True
     taken = {file.name for file in files_of(path / "inbox" / "done")}
     later = taken - {Path(name).name for name in manifest.files}
     if later:
         say(f"{len(later)} files came after the backup: `metering ingest inbox/done` takes them in again.")
+
+
+def _add(files: Files, source: Path, name: str) -> None:
+    """Put a file into the lake whole."""
+    part = files.root / Path(name).with_name(f".{Path(name).name}.part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, part)
+        sync(part)
+        files.add(part, name)
+    except OSError as error:
+        raise _cannot_write(f"{files.url}/{name}", error) from None
 
 
 def _put_inbox(path: Path, folder: Path, put: Put) -> None:

@@ -24,7 +24,7 @@ def restore(path: Path, backup: Path | None, clock: Clock, say: Say) -> int:
     if backup is not None:
         put_back(path, backup, say)
     home = Home(path, clock)
-    if not home.book.exists and archive.newest(home.lake.root / archive.FOLDER) is None:
+    if not home.book.exists and archive.newest(home.lake.files) is None:
         if backup is not None:
             say("The backup is of a home without a ledger.")
             return DONE
@@ -55,7 +55,7 @@ def _take_over(home: Home, say: Say) -> None:
         home.check_book()
     except archive.Behind:
         with home.book.write() as con:
-            added = archive.take_over(con, home.book, home.lake.root)
+            added = archive.take_over(con, home.book, home.lake.files)
             failpoint("restore.before_take_over")
         home.book.close()
         told = ", ".join(f"{name.replace('_', ' ')} {added[name]}" for name in _TOLD if added[name])

@@ -188,8 +188,8 @@ class Desk:
         if not self._first("allocations"):
             return
         months = [row[0] for row in self.con.execute("FROM closes SELECT month ORDER BY month").fetchall()]
-        paths = [self.home.lake.root / path_of(month, "allocations") for month in months]
-        present = [path for path in paths if path.exists()]
+        found = (self.home.lake.files.find(path_of(month, "allocations")) for month in months)
+        present = [path for path in found if path]
         if present:
             give_files(self.con, "allocations", present)
         else:

@@ -15,10 +15,10 @@ from metering.events.identities import Identities
 from metering.events.keys import identity_keys
 from metering.failpoints import failpoint
 from metering.lake import Lake, compose, connect
-from metering.lake.store import sha256_of
+from metering.lake.files import sha256_of
 from metering.sql import sql
 from metering.state import policy
-from metering.state.files import BROKEN, Folder, State, Store, mark_of
+from metering.state.files import BROKEN, Folder, State, Store
 from metering.state.recall import Superseded, give_held_events, recall, superseded_of
 from metering.state.write import merge_segments, write_hot, write_segments, write_superseded
 from metering.usage import meter
@@ -97,7 +97,7 @@ def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_lim
         engine=duckdb.__version__,
         built=state.built if state else f"{now}-{last}-{number}",
         batch=last,
-        mark=mark_of(lake, last),
+        mark=lake.manifest().mark(last),
         now=max(now, state.now) if state else now,
         next_number=number + 1,
         hot=hot,

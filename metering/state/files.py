@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from metering.durable import sync
 from metering.lake import Lake
-from metering.lake.store import sha256_of
+from metering.lake.files import sha256_of
 
 FORMAT = 2
 """Of the files, and of the events in them."""
@@ -81,9 +80,9 @@ class Store:
             state = msgspec.json.decode((self.root / STATE).read_bytes(), type=State)
         except (OSError, msgspec.MsgspecError):
             return None
-        if (state.format, state.engine) != (FORMAT, duckdb.__version__) or state.mark != mark_of(
-            self.lake, state.batch
-        ):
+        if (state.format, state.engine) != (FORMAT, duckdb.__version__):
+            return None
+        if state.mark != self.lake.manifest().mark(state.batch):
             return None
         return state if all(path.exists() for path in self._files(state)) else None
 
@@ -144,14 +143,6 @@ class Store:
             if folder.segment == 0 or (folder.ended_until or since) > since
             for part in ("lifespans", "size_changes")
         ) and (state.superseded is None or sha256_of(self.root / state.superseded) == state.superseded_sha256)
-
-
-def mark_of(lake: Lake, number: int) -> str:
-    """The hash of a batch's entry in the manifest; empty before the first and beyond the last."""
-    batches = lake.manifest().batches
-    if not 0 < number <= len(batches):
-        return ""
-    return hashlib.sha256(msgspec.json.encode(batches[number - 1])).hexdigest()
 
 
 def seal_folder(path: Path) -> dict[str, str]:
