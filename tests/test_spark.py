@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from homes import Home
-from ledgers import POSTGRESQL, SQLITE, ledgers_on
+from ledgers import POSTGRESQL, SQLITE
 from msgspec import structs
 from reference import Event, snapshot_usage
 from spark_given import answers, conflicts, make_lake, many_streams
-from test_engines_agree import files, kept, played
+from test_engines_agree import FOLDER, outcome
 from usage_given import instant, months, parse_events
 
 from metering.config import Engine as Settings
@@ -25,7 +25,6 @@ from metering.home import Home as Engine
 from metering.lake import Lake
 from metering.lake.compaction import compact
 from metering.lake.elsewhere import Compute
-from metering.payments import desk
 from metering.usage.meter import Period
 
 pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("spark")]
@@ -167,16 +166,11 @@ def test_month_comes_out_as_the_pencil_says(home: Home, homes_on_spark: None, st
     home.tell(story.read_text("utf-8"))
 
 
-def test_a_quarter_is_the_same(homes_on_spark: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quarter_is_the_same(homes_on_spark: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Played on Spark with PostgreSQL, and on DuckDB with SQLite: every row of the ledger, seals and files."""
-    monkeypatch.setattr(desk, "WORKERS", 1)
-    with ledgers_on(POSTGRESQL):
-        home = played(tmp_path / "there")
-        there = kept(home), files(home)
+    there = outcome.__wrapped__(POSTGRESQL, FOLDER)
     monkeypatch.setattr(Engine, "_compute", lambda self: None)
-    with ledgers_on(SQLITE):
-        home = played(tmp_path / "here")
-        here = kept(home), files(home)
+    here = outcome(SQLITE, FOLDER)
     assert len(here[0]["invoices"]) > 10
     for name in here[0]:
         assert here[0][name] == there[0][name], name
