@@ -165,8 +165,9 @@ def _event_files(home: Home) -> list[str]:
     for number, batch in enumerate(manifest.batches, 1):
         if batch.batch != number:
             found.append(f"batch {batch.batch} stands in place {number} of the manifest")
+    digests = home.lake.files.digests(file.path for file in manifest.tables)
     for file in manifest.tables:
-        digest = home.lake.files.digest(file.path)
+        digest = digests[file.path]
         if digest is None:
             found.append(f"{file.path} is missing")
         elif digest != file.sha256:
@@ -193,13 +194,14 @@ def _close_files(home: Home) -> list[str]:
     with home.book.read() as con:
         recorded = {(row["month"], row["name"]): row for row in rows(con, "close_files")}
         months = [str(month) for month in closed_months(con)]
+    digests = home.lake.files.digests(path_of(month, name) for month in months for name in NAMES)
     for month in months:
         for name in NAMES:
             path = path_of(month, name)
             row = recorded.get((month, name))
             if row is None:
                 found.append(f"{month}: no {name} are recorded")
-            elif home.lake.files.digest(path) is None:
+            elif digests[path] is None:
                 found.append(f"{path} is missing; `metering close {month}` makes it again")
             elif content_hash(pq.read_table(home.lake.at(path))) != row["content_hash"]:
                 found.append(f"{path} was changed")

@@ -12,6 +12,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +77,7 @@ class Files(ABC):
     url: str
     """What messages call the place."""
     workers = 1
-    """How many files are best copied at once."""
+    """How many files are best read or copied at once."""
 
     @abstractmethod
     def read(self, name: str) -> Content | None:
@@ -120,6 +121,12 @@ class Files(ABC):
     def names(self, prefix: str = "") -> list[str]:
         """The names that begin so, in order."""
         return [item.name for item in self.items(prefix)]
+
+    def digests(self, names: Iterable[str]) -> dict[str, str | None]:
+        """The digests of many files, as many at once as are best read so."""
+        listed = list(names)
+        with ThreadPoolExecutor(self.workers) as pool:
+            return dict(zip(listed, pool.map(self.digest, listed), strict=True))
 
     def last(self, folder: str, suffix: str) -> str | None:
         """The last name of a folder that ends so."""

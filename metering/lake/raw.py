@@ -137,9 +137,10 @@ def problems(lake: Lake, manifest: Manifest) -> Iterator[str]:
     for batch in manifest.batches:
         if (batch.events.rows if batch.events else 0) != (batch.raw.rows if batch.raw else 0):
             yield f"batch {batch.batch} has not one raw line for each event"
-    digests: dict[str, str | None] = {}
-    for file in (*manifest.raw_files, *manifest.archived_files):
-        digests[file.path] = digest = lake.files.digest(file.path)
+    files = (*manifest.raw_files, *manifest.archived_files)
+    digests = lake.files.digests(file.path for file in files)
+    for file in files:
+        digest = digests[file.path]
         if digest is not None and digest != file.sha256:
             yield f"{file.path} was changed"
         elif digest is None and file in manifest.raw_files:

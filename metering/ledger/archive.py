@@ -231,10 +231,12 @@ def broken(files: Files) -> list[str]:
     """What is wrong with the chain of files: missing or changed ones."""
     found: list[str] = []
     previous = ""
-    for place, (number, name) in enumerate(_numbered(files).items(), 1):
+    names = _numbered(files)
+    digests = files.digests(names.values())
+    for place, (number, name) in enumerate(names.items(), 1):
         if number != place:
             return [*found, f"{FOLDER}/{place:06}{_SUFFIX} is missing"]
-        digest = files.digest(name) or ""
+        digest = digests[name] or ""
         if name != f"{FOLDER}/{number:06}-{digest[:_DIGITS]}{_SUFFIX}":
             found.append(f"{name} was changed")
         elif _header(files, name).previous != previous:
