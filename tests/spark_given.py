@@ -101,7 +101,7 @@ def answers(
 ) -> dict[str, list[dict[str, Any]]]:
     """Every answer of the room, row by row; `only` some of them."""
     con = connect()
-    lake.attach(con, through)
+    lake.attach_usage(con, through)
     meter.open_relations(con, now, ZoneInfo(zone), keep_lifespans=True)
     first = meter.first_month(con, ZoneInfo(zone))
     meter.set_periods(con, periods)

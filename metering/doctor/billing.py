@@ -21,7 +21,7 @@ from metering.values import Month, format_gb_hours
 
 def _usage(home: Home) -> duckdb.DuckDBPyConnection:
     con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con)
+    home.lake.attach_usage(con)
     meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
     return con
 

@@ -98,7 +98,7 @@ def closes(home: Home) -> Iterator[Finding]:
 
 def _first_used(home: Home) -> Month | None:
     con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con)
+    home.lake.attach_usage(con)
     meter.open_relations(con, home.now, home.config.billing.zone)
     return meter.first_month(con, home.config.billing.zone)
 

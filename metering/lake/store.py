@@ -174,8 +174,8 @@ class Lake:
         self.files = Folder(files) if isinstance(files, Path) else files
         self.root = self.files.root
         """The folder of this machine for caches and scratch; what else lies there is known by `path` and `at`."""
-        self._is_begun = False
         self._compute = compute
+        self._is_begun = False
 
     def manifest(self) -> Manifest:
         """The manifest as it is now; an empty one before the first commit."""
@@ -296,8 +296,19 @@ class Lake:
             self._between(con, table, table, manifest, 0, last)
         if sum(batch.events.rows for batch in manifest.batches if batch.events) <= FEW_EVENTS:
             con.execute(f"CREATE OR REPLACE TEMP VIEW {FEW} AS SELECT 1")
-        if self._compute:
-            compute_elsewhere(con, self._compute(self._parts(manifest, last)))
+
+    def attach_usage(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
+        """Have usage computed over all batches up to `through`: by the connection, or by the engine of this lake.
+
+        Then the connection has `quarantine` only, and no file of events is brought to this machine.
+        """
+        if not self._compute:
+            self.attach(con, through)
+            return
+        manifest = self.manifest()
+        last = manifest.last_batch if through is None else through
+        self._between(con, "quarantine", "quarantine", manifest, 0, last)
+        compute_elsewhere(con, self._compute(self._parts(manifest, last)))
 
     def _parts(self, manifest: Manifest, last: int) -> Parts:
         parts = manifest.parts(0, last)

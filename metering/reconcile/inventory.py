@@ -81,7 +81,7 @@ def reconcile_inventory(home: Home, path: str) -> Compared:
     """Compare what is alive now with the provider's list; UsageError with the line for a file that is none."""
     listed = read_inventory(path)
     con = connect(home.config.engine.memory_limit)
-    home.lake.attach(con)
+    home.lake.attach_usage(con)
     meter.open_relations(con, home.now, home.config.billing.zone, keep_lifespans=True)
     alive = {row["snapshot_id"]: row for row in meter.alive(con).to_pylist()}
     cost = _Cost(home)

@@ -38,7 +38,7 @@ def open_usage(
     """
     last = lake.manifest().last_batch if through is None else through
     state = None if all_events else Store(lake).load()
-    lake.attach(con, through)
+    lake.attach_usage(con, through)
     if state is None or state.batch != last or (anomalies and now < state.now):
         meter.open_relations(con, now, zone, keep_lifespans=keep_lifespans)
         return False

@@ -24,7 +24,7 @@ def month(question: Question) -> list[Row]:
         name="spark", master=MASTER, conf={"spark.executor.memory": "1024m", "spark.sql.shuffle.partitions": 8}
     )
     with connect() as con:
-        Lake(Path(question.lake), cluster(settings)).attach(con)
+        Lake(Path(question.lake), cluster(settings)).attach_usage(con)
         meter.open_relations(con, question.end, UTC)
         meter.set_periods(con, meter.month_periods([Month.parse(question.month)], UTC))
         return rows_of(meter.account_usage(con))
