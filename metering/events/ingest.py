@@ -244,9 +244,7 @@ def _settle(
     result.conflicts = result.reasons.get("conflict", 0)
 
 
-def _write(
-    con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, now: int, result: IngestResult
-) -> None:
+def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, now: int, result: IngestResult) -> None:
     more = _late_runs(con, held)
     held.raw.close()
     result.accepted = held.raw.lines
