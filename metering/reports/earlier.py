@@ -2,7 +2,7 @@
 
 Usage before an instant follows from the events that are dated before it. So of the months before the earliest event
 that is new, and before the last publication, no row can have changed; only the end of a snapshot that lived on may be
-known by now. What is made of the closed months' lines changes with a close, after which all is written anew.
+known by now. What is made of the closed months' lines changes with a close, after which that is written anew.
 
 It is used only where the state of the lifespans answers, and only if the file is to the byte what was written.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -59,6 +59,8 @@ class Before:
     since: int
     """The month's first instant."""
     now: int
+    is_billed_alike: bool
+    """Whether the issued lines that count are the same; what is made of them is else made anew."""
     is_closed_before: bool
     """Whether every closed month lies before it."""
 
@@ -121,13 +123,13 @@ def earlier(desk: Desk, note: Note | None, file: Path) -> Iterator[Before | None
         ((lost,),) = desk.con.execute(
             sql("reports", "not_carried").format(first=before.first, since=before.since)
         ).fetchall()
-        yield None if lost else before
+        yield replace(before, is_billed_alike=before.is_billed_alike and not lost)
 
 
 def _before(desk: Desk, note: Note, file: Path) -> Before | None:
     try:
         last = msgspec.json.decode((Store(desk.home.lake).root / NOTE).read_bytes(), type=Note)
-        if (last.written_by, last.billing, last.billed) != (note.written_by, note.billing, note.billed):
+        if (last.written_by, last.billing) != (note.written_by, note.billing):
             return None
         if last.now > note.now or last.batch > note.batch or last.mark != desk.home.lake.manifest().mark(last.batch):
             return None
@@ -139,7 +141,7 @@ def _before(desk: Desk, note: Note, file: Path) -> Before | None:
     zone = desk.home.config.billing.zone
     first = Month.of(last.now if told is None else min(told, last.now), zone)
     ((closed,),) = desk.con.execute("SELECT coalesce(max(month), '') FROM closes").fetchall()
-    return Before(first, first.bounds(zone)[0], note.now, closed < str(first))
+    return Before(first, first.bounds(zone)[0], note.now, last.billed == note.billed, closed < str(first))
 
 
 def _told_since(desk: Desk, after: int, through: int) -> int | None:

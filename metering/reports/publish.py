@@ -70,9 +70,17 @@ def publish(home: Home) -> Path:
             remedy="Mend the cause; the next `metering nightly` writes it, and `metering sql` does not need it.",
         ) from error
     finally:
-        with suppress(OSError):
-            part.unlink()
+        _sweep(path, os.getpid())
     return path
+
+
+def _sweep(path: Path, own: int) -> None:
+    """Remove what is left of a publication: of this process, and of those that were killed."""
+    for left in path.parent.glob(f".{path.name}.*.part*"):
+        pid = int(left.name.removeprefix(f".{path.name}.").split(".")[0])
+        if pid == own or not Path("/proc", str(pid)).exists():
+            with suppress(OSError):
+                left.unlink()
 
 
 def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
@@ -90,7 +98,7 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
 
 def _build(desk: Desk, part: Path, path: Path) -> Note | None:
     """Write every report into a new file; what the next run may want to know of it."""
-    part.unlink(missing_ok=True)
+    _sweep(path, os.getpid())
     desk.ledger(*(sql("reports", name) for name in (*(report.name for report in published()), "billed_state")))
     desk.lifespans()
     note = note_of(desk)
@@ -107,8 +115,8 @@ def _build(desk: Desk, part: Path, path: Path) -> Note | None:
     return note
 
 
-OF_MONTHS = ("usage", "usage-by-project", "usage-by-snapshot", "usage-difference")
-OF_USAGE = (*OF_MONTHS, "billed-usage-by-snapshot", "usage-by-day")
+OF_MONTHS = ("usage", "usage-by-project", "usage-by-snapshot")
+OF_USAGE = (*OF_MONTHS, "usage-difference", "billed-usage-by-snapshot", "usage-by-day")
 """The reports that share what is computed of usage."""
 
 
@@ -122,13 +130,19 @@ def _build_usage(desk: Desk, before: Before | None) -> None:
     con.execute(f"CREATE OR REPLACE TEMP TABLE project_usage AS {usage_of_projects}")
     for name in OF_MONTHS:
         _fill(desk, known[name], before)
-    con.execute("DROP TABLE temp.project_usage")
+    billed = before if before and before.is_billed_alike else None
+    if billed is not before:
+        con.execute("DROP TABLE temp.project_usage")
+        desk.ask_months(None)
+        desk.difference("usage-difference")
+    _fill(desk, known["usage-difference"], billed)
+    con.execute("DROP TABLE IF EXISTS temp.project_usage")
     desk.allocations("billed-usage-by-snapshot")
-    if before is None or not before.is_closed_before:
+    if billed is None or not billed.is_closed_before:
         # What was billed may have turned out to end before the months.
         desk.usage(since, alive_after=meter.EVER)
     con.execute(f"CREATE OR REPLACE TEMP VIEW usage_by_snapshot AS {sql('reports', 'published_sizes')}")
-    _fill(desk, known["billed-usage-by-snapshot"], before)
+    _fill(desk, known["billed-usage-by-snapshot"], billed)
     con.execute("DROP VIEW temp.usage_by_snapshot")
     desk.usage_by_day(since)
     _fill(desk, known["usage-by-day"], before)
@@ -137,7 +151,7 @@ def _build_usage(desk: Desk, before: Before | None) -> None:
 
 def _create(desk: Desk, report: Report, before: Before | None) -> None:
     """The table of a report; taken as it was where nothing that it is made of has changed."""
-    if before and report.name in AS_BEFORE:
+    if before and before.is_billed_alike and report.name in AS_BEFORE:
         desk.con.execute(f"CREATE TABLE published.{table_name(report)} AS FROM before.{table_name(report)}")
         return
     desk.prepare(report.name)
