@@ -34,6 +34,8 @@ from metering.usage import meter
 from metering.values import Month, format_gb_hours, format_money
 
 Say = Callable[[str], None]
+MOST_NAMED = 20
+"""Open invoices that a close names; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,12 @@ def _tell_open(home: Home, month: Month, say: Say) -> int:
         .order_by(invoices.c.invoice)
     )
     with home.book.read() as con:
-        found = con.execute(query).all()
-    for invoice, currency, due in found[:20]:
+        found = con.execute(query.limit(MOST_NAMED)).all()
+        count = con.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
+    for invoice, currency, due in found:
         say(f"Open: {invoice}, {format_money(due, currency)} {currency}.")
-    if len(found) > 20:
-        say(f"Open: {len(found) - 20} more; see `metering report invoices --month {month}`.")
+    if count > len(found):
+        say(f"Open: {count - len(found)} more; see `metering report invoices --month {month}`.")
     return NEEDS_PERSON if found else DONE
 
 

@@ -90,7 +90,8 @@ def refresh_status(con: sa.Connection, invoices: Iterable[str]) -> None:
         return
     con.exec_driver_sql("CREATE TEMP TABLE IF NOT EXISTS touched (invoice TEXT PRIMARY KEY)")
     con.exec_driver_sql("DELETE FROM touched")
-    con.execute(sa.text("INSERT INTO touched VALUES (:invoice)"), [{"invoice": name} for name in wanted])
+    sign = "?" if con.dialect.paramstyle == "qmark" else "%s"
+    con.exec_driver_sql(f"INSERT INTO touched VALUES ({sign})", [(name,) for name in wanted])
     con.exec_driver_sql(sql("ledger", "refresh_status"))
 
 
