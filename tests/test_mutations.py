@@ -229,19 +229,19 @@ def test_a_whole_seal_cannot_go(copied: Engine) -> None:
 
 
 def test_every_file_of_the_lake_is_proven(copied: Engine) -> None:
-    """A byte flipped at several places, or the file gone; a flip that leaves every row as it was is no damage."""
+    """A byte flipped, in each file elsewhere, or the file gone; a flip that leaves every row as it was is no damage."""
     files = sorted(path for path in copied.lake.root.rglob("*.*") if "state" not in path.parts and path.is_file())
     files = [path for path in files if not path.name.startswith(".")]
     files.remove(copied.lake.root / "manifest.json")
     assert {path.parent.name for path in files} >= {"events", "raw", "quarantine", "2026-05", "ledger"}
     # The ledger may be ahead of its copy, by what posts nothing: the next run tells of it again.
     last_copy = max(path for path in files if path.parent.name == "ledger")
-    for path in files:
+    for number, path in enumerate(files):
         whole = path.read_bytes()
         rows = pq.read_table(path) if path.suffix == ".parquet" else None
-        for place in (0, len(whole) // 4, len(whole) // 2, len(whole) - 9):
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-            assert found(copied) or same(path, rows), (path, place)
+        place = (0, len(whole) // 4, len(whole) // 2, len(whole) - 9)[number % 4]
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert found(copied) or same(path, rows), (path, place)
         path.unlink()
         assert found(copied) or path == last_copy, path
         path.write_bytes(whole)
