@@ -32,7 +32,7 @@ def give_kept(con: duckdb.DuckDBPyConnection, files: Iterable[Kept]) -> None:
     con.executemany("INSERT INTO kept_files VALUES (?, ?, ?)", list(files))
     _read(con, "lifespans", "stored_of_all_time")
     _read(con, "anomalies", "stored_anomalies")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE disputed_lifespans AS {sql('usage', 'kept_disputed_lifespans')}")
+    _define(con, "disputed_lifespans", "kept_disputed_lifespans")
     _define(con, "anomalies_for_ever", "kept_anomalies")
 
 

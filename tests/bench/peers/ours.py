@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from pathlib import Path
 
+import pandas  # noqa: F401, DuckDB imports it with the first table that it is handed; a command does without
 import pyarrow as pa
 
 from metering.lake import Lake, connect
