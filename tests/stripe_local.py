@@ -102,10 +102,13 @@ class LocalStripe:
         return self._told(self._send("POST", path, {}))
 
     def _list(self, params: dict[str, str]) -> dict[str, Any]:
+        """A page: of a customer's intents, or of all."""
         every = [ref for refs in self._made.values() for ref in refs]
         refs = self._made.get(params["customer"], []) if "customer" in params else every
-        rows = [self._told(self._send("GET", f"/v1/payment_intents/{ref}", {}))[1] for ref in refs]
-        return {"object": "list", "has_more": False, "data": rows}
+        first = refs.index(params["starting_after"]) + 1 if "starting_after" in params else 0
+        last = first + int(params.get("limit", "10"))
+        rows = [self._told(self._send("GET", f"/v1/payment_intents/{ref}", {}))[1] for ref in refs[first:last]]
+        return {"object": "list", "has_more": last < len(refs), "data": rows}
 
     def _all(self, path: str) -> Iterator[dict[str, Any]]:
         after: dict[str, str] = {}
