@@ -520,3 +520,16 @@ def test_events_are_read_from_a_store(home: Home, store: Store) -> None:
     assert sorted(path.name for path in (home.path / "lake").glob(".*")) == []
     assert "not a file of events" in home.run("ingest", f"{store.url}/in/readme.txt", exit_code=2).stderr
     assert "no such object" in home.run("ingest", f"{store.url}/nowhere", exit_code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files"),
+    [("in/*.jsonl", 1), ("in/**/*.jsonl", 2), ("i?/2026", 1), ("in*/[ab].jsonl", 1), ("in*", 3), ("**/d.jsonl", 1)],
+)
+def test_a_glob_stands_for_objects_and_folders_of_a_store(home: Home, store: Store, pattern: str, files: int) -> None:
+    for name in ("in/2026/b.jsonl", "in/a.jsonl", "in-2/d.jsonl", "in/.x/c.jsonl", "in/readme.txt", "in/e.jsonl.part"):
+        store.put(name, event_lines(f"2026-05-02 ready {name} acc=acc-1").encode())
+    assert f"{files} files, {files} events" in home.run("ingest", f"{store.url}/{pattern}").stderr
+    if pattern == "in/*.jsonl":
+        assert "no object matches" in home.run("ingest", f"{store.url}/x*", exit_code=2).stderr
+        assert "not a file of events" in home.run("ingest", f"{store.url}/in/*.txt", exit_code=2).stderr

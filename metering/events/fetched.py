@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from metering.errors import UsageError
@@ -29,7 +32,7 @@ def fetching(root: Path) -> Iterator[Fetch]:
 
 
 def _fetch(url: str, folder: Path) -> list[Path]:
-    """Copy one object, or all event files below a prefix that ends at a slash, in the order of their names."""
+    """Copy one object, or all event files below a folder, in the order of their names; a glob stands for either."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     objects = Objects(f"s3://{bucket}")
     names = _names(objects, key, url)
@@ -45,19 +48,39 @@ def _fetch(url: str, folder: Path) -> list[Path]:
 
 
 def _names(objects: Objects, key: str, url: str) -> list[str]:
-    below = f"{key.rstrip('/')}/" if key else ""
-    found = [item.name for item in objects.items(key)]
-    if key and key in found:
-        if not holds_events(PurePosixPath(key)):
-            raise not_events(url)
-        return [key]
-    members = [name for name in found if name.startswith(below)]
-    if not members:
+    names = [item.name for item in objects.items(re.split(r"[*?[]", key)[0])]
+    pattern = [part for part in key.split("/") if part]
+    found = (
+        {key: []} if key in names else {n: rest for n in names if (rest := _below(n.split("/"), pattern)) is not None}
+    )
+    if not found:
         raise UsageError(
-            f"{url}: there is no such object, and none below it.",
+            f"{url}: {'no object matches' if has_magic(key) else 'there is no such object, and none below it'}.",
             unchanged="Nothing was ingested.",
-            remedy="Check the name; an object store knows no globs.",
+            remedy="Check the name.",
         )
-    parts = {name: PurePosixPath(name.removeprefix(below)) for name in members}
-    hidden = {name for name, path in parts.items() if any(part.startswith(".") for part in path.parts)}
-    return [n for n, path in parts.items() if n not in hidden and not is_unfinished(path) and holds_events(path)]
+    seen = {n: rest for n, rest in found.items() if not is_unfinished(PurePosixPath(n)) and not _is_hidden(rest)}
+    strangers = {name for name in seen if not holds_events(PurePosixPath(name))}
+    if named := sorted(name for name in strangers if not seen[name]):
+        raise not_events(f"s3://{objects.bucket}/{named[0]}")
+    return [name for name in seen if name not in strangers]
+
+
+def _is_hidden(parts: list[str]) -> bool:
+    return any(part.startswith(".") for part in parts)
+
+
+def _below(parts: list[str], pattern: list[str]) -> list[str] | None:
+    """The parts of a name below what a pattern names, none if it names all of it; None if it does not."""
+    return next((parts[count:] for count in range(len(parts) + 1) if _fits(parts[:count], pattern)), None)
+
+
+def _fits(parts: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    head, *rest = pattern
+    if head == "**":
+        return any(_fits(parts[count:], rest) for count in range(len(parts) + 1) if not _is_hidden(parts[:count]))
+    if not parts or not fnmatchcase(parts[0], head) or parts[0].startswith(".") > head.startswith("."):
+        return False
+    return _fits(parts[1:], rest)
