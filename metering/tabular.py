@@ -17,14 +17,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Row(NamedTuple):
-    """One row of a CSV file: where it stands, and its values by column, trimmed; a missing optional one is empty."""
+    """One row of a CSV file: where it stands, and its values by column, trimmed; a missing optional one is empty.
+
+    Line 0 is what stands in a command instead of a file; `file` then names the command.
+    """
 
     file: str
     line: int
     values: dict[str, str]
 
     def wrong(self, message: str) -> NoReturn:
-        """Refuse the file because of this row."""
+        """Refuse the file, or the command, because of this row."""
+        if not self.line:
+            raise UsageError(f"{self.file}: {message}.", unchanged="Nothing was changed.")
         raise UsageError(
             f"{self.file}, line {self.line}: {message}.",
             unchanged="Nothing of the file was taken.",

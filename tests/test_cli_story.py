@@ -173,7 +173,7 @@ $ funds import funds.csv => 2
 $ funds add acc-1 -1.00 --reference r => 2
 $ funds add acc-1 0 --reference r => 2
 $ funds add acc-1 1.00 --reference r --currency EUR => 2
-! account 'acc-1' has USD
+! metering: funds add: currency 'EUR': account 'acc-1' has USD.
 $ funds add acc-1 1.00 => 2
 = balances
     account_id balance credit

@@ -15,9 +15,6 @@ from metering.errors import DONE, MeteringError, UsageError
 if TYPE_CHECKING:
     from metering.home import Home, Run
 
-if TYPE_CHECKING:
-    pass
-
 
 # Quarantine
 
@@ -137,7 +134,7 @@ def funds_add(
                 "reference": reference,
                 "expires": expires,
             }
-            added, _ = add_funds(con, [Row("funds add", 1, values)], home.now, run.run)
+            added, _ = add_funds(con, [Row("funds add", 0, values)], home.now, run.run)
         sentence = f"{reference}: {'added' if added else 'was in the book'}"
         run.say(sentence)
         context.say(sentence)
@@ -222,15 +219,18 @@ def _told(context: Context, run: Run, sentence: str) -> int:
 def credit_note(context: Context, invoice: str, amount: str, reason: str) -> int:
     """Issue a credit note: it reduces what is due, the rest becomes balance."""
     from metering.corrections import documents
-    from metering.values import Month
+    from metering.ledger.book import rows
+    from metering.values import Month, format_money
 
     home = context.open()
     month = str(Month.of(home.now, home.config.billing.zone))
     with home.lock(), home.run(f"credit-note {invoice} --amount {amount}") as run:
         with home.book.write() as con:
             number = documents.credit_note(con, invoice, amount, reason, home.now, run.run, month)
+            credited = rows(con, "corrections", correction=number)[0]
         click.echo(number)
-        return _told(context, run, f"{number}: {amount} of {invoice} credited")
+        money = f"{format_money(credited['amount_minor'], credited['currency'])} {credited['currency']}"
+        return _told(context, run, f"{number}: {money} of {invoice} credited")
 
 
 @command(app, "void")

@@ -37,7 +37,7 @@ def months_to_close(
         )
     first = closed[-1].plus(1) if closed else start
     if asked is not None:
-        return [_asked(asked, first, used)]
+        return [_asked(asked, first, closed[0] if closed else start, used)]
     if first is None:
         ended = [month for month in used if month < current]
         if len(ended) > 1:
@@ -56,12 +56,12 @@ def months_to_close(
     return months
 
 
-def _asked(asked: Month, first: Month | None, used: Sequence[Month]) -> Month:
+def _asked(asked: Month, first: Month | None, begins: Month | None, used: Sequence[Month]) -> Month:
     if first is not None and asked != first:
         raise UsageError(
             f"{asked} is out of order: the next month to close is {first}.",
             unchanged="Nothing was closed.",
-            remedy=f"Close {first} first." if asked > first else f"Billing begins with {first}.",
+            remedy=f"Close {first} first." if asked > first else f"Billing begins with {begins}.",
         )
     if first is None and used and asked > used[0]:
         raise UsageError(
