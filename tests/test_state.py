@@ -236,8 +236,8 @@ def torn(state: Path) -> str:
 
 
 def missing(state: Path) -> str:
-    """A segment that is not there."""
-    shutil.rmtree(first_segment(state))
+    """A folder that is not there."""
+    shutil.rmtree(first_folder(state, is_open=False))
     return "is missing"
 
 
@@ -246,7 +246,7 @@ def altered(state: Path) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = first_segment(state) / "lifespans.parquet"
+    path = first_folder(state, is_open=False) / "lifespans.parquet"
     table = pq.read_table(path)
     place = table.schema.get_field_index("ended_at")
     later = pa.array(
@@ -257,8 +257,8 @@ def altered(state: Path) -> str:
 
 
 def garbled(state: Path) -> str:
-    """The hot events in a file that is no Parquet."""
-    hot_events(state).write_bytes(b"no Parquet")
+    """The events of what can still change, in a file that is no Parquet."""
+    (first_folder(state, is_open=True) / "events.parquet").write_bytes(b"no Parquet")
     return "events.parquet was changed"
 
 
@@ -266,21 +266,16 @@ def misleading(state: Path) -> str:
     """An index that leads nowhere."""
     import numpy as np
 
-    path = first_segment(state) / "key.npy"
+    path = first_folder(state, is_open=False) / "key.npy"
     np.save(path, np.zeros_like(np.load(path)))
     return "key.npy was changed"
 
 
-def first_segment(state: Path) -> Path:
+def first_folder(state: Path, *, is_open: bool) -> Path:
     import msgspec
 
-    return state / msgspec.json.decode((state / "state.json").read_bytes())["segments"][0]["name"]
-
-
-def hot_events(state: Path) -> Path:
-    import msgspec
-
-    return state / msgspec.json.decode((state / "state.json").read_bytes())["hot"]["name"] / "events.parquet"
+    folders = msgspec.json.decode((state / "state.json").read_bytes())["folders"]
+    return next(state / folder["name"] for folder in folders if folder["is_open"] == is_open)
 
 
 @cache

@@ -282,11 +282,11 @@ class Lake:
         manifest = msgspec.structs.replace(manifest, version=manifest.needed_version)
         self.files.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1), tag)
 
-    def attach_events(self, con: duckdb.DuckDBPyConnection, name: str, after: int, through: int) -> int:
-        """Define the events of the batches after one and through another as a relation; how many there are."""
-        manifest = self.manifest()
-        self._between(con, name, "events", manifest, after, through)
-        return sum(b.events.rows for b in manifest.batches if after < b.batch <= through and b.events is not None)
+    def attach_events(
+        self, con: duckdb.DuckDBPyConnection, name: str, after: int, through: int, cut: str | None = None
+    ) -> None:
+        """Define the events of the batches after one and through another as a relation, those that `cut` leaves."""
+        self._between(con, name, "events", self.manifest(), after, through, cut)
 
     def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
@@ -370,12 +370,21 @@ class Lake:
                 yield pa.Table.from_arrays(columns, schema=arrow_schema("raw"))
 
     def _between(
-        self, con: duckdb.DuckDBPyConnection, name: str, table: str, manifest: Manifest, after: int, through: int
+        self,
+        con: duckdb.DuckDBPyConnection,
+        name: str,
+        table: str,
+        manifest: Manifest,
+        after: int,
+        through: int,
+        cut: str | None = None,
     ) -> None:
-        """Define the rows of a table that the batches after one and through another brought."""
+        """Define the rows of a table that some batches brought: after one and through another, and left by `cut`."""
         parts = manifest.parts(after, through)
         others = any(part.first <= after or part.last > through for part in parts)
-        self.define_rows(con, name, table, parts, f"batch > {after} AND batch <= {through}" if others else None)
+        cuts = [f"batch > {after} AND batch <= {through}"] if others else []
+        cuts += [cut] if cut else []
+        self.define_rows(con, name, table, parts, " AND ".join(cuts) or None)
 
     def define_rows(
         self,
@@ -388,6 +397,7 @@ class Lake:
         """Define the rows of a table that some parts hold as a relation, those that `cut` leaves."""
         files = [file for part in parts if (file := getattr(part, table)) is not None]
         if not files:
+            con.execute(f"DROP VIEW IF EXISTS {name}")
             con.register(name, empty_table(table))
             return
         old = [file for file in files if table == "events" and file.layout == FIRST_LAYOUT]

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import msgspec
-import numpy as np
 
 from metering.errors import MeteringError
-from metering.events.identities import Identities
-from metering.events.keys import identity_keys
 from metering.failpoints import failpoint
 from metering.lake import Lake, compose, connect
-from metering.lake.files import sha256_of
 from metering.sql import sql
 from metering.state import policy
 from metering.state.files import BROKEN, Folder, State, Store
-from metering.state.recall import Superseded, give_held_events, recall, superseded_of
-from metering.state.write import merge_segments, write_hot, write_segments, write_superseded
+from metering.state.gather import (
+    Superseded,
+    both,
+    gather,
+    give_new_events,
+    give_retractions,
+    give_superseded,
+    superseded_of,
+)
+from metering.state.write import Target, merge_folders, write_folder, write_side
 from metering.usage import meter
-
-KEPT_IN_MEMORY = 1_000_000
-"""New events beyond which they are read from the lake again and again instead."""
 
 
 def advance(
@@ -72,120 +75,141 @@ def _advance_or_build(lake: Lake, now: int, memory_limit: str | None, say: Calla
 _ANEW = "their state could not be read and is built anew from all events"
 
 
+class Part(NamedTuple):
+    """Events that are taken in at once: of the batches after one and through another, as far as a condition leaves."""
+
+    after: int
+    through: int
+    cut: str | None = None
+
+
 def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_limit: str | None) -> State:
-    store.sweep(state)
-    con = connect(memory_limit, store.root / "spill")
     last = lake.manifest().last_batch
-    number = state.next_number if state else 1
-    if state is None and store.root.exists():
-        number = _beyond(store.root)
-    superseded = superseded_of(store, state) if state else {}
-    segments = list(state.segments) if state else []
-    _give_events(con, lake, store, state, last)
-    for key, owners in recall(con, store, segments, superseded).items():
-        superseded[key] = np.union1d(superseded.get(key, owners), owners)
-    _compute(con, now)
-    ranges = _settled_ranges(con, now)
-    made = write_segments(con, store, number, ranges)
-    number += len(ranges)
-    hot = write_hot(con, store, number)
-    number += 1
-    segments = [_counted(segment, superseded) for segment in segments] + made
-    segments, superseded, number = _merge(con, store, segments, superseded, number, now)
-    written = write_superseded(con, store, number, superseded)
-    found = State(
-        engine=duckdb.__version__,
-        built=state.built if state else f"{now}-{last}-{number}",
-        batch=last,
-        mark=lake.manifest().mark(last),
-        now=max(now, state.now) if state else now,
-        next_number=number + 1,
-        hot=hot,
-        segments=segments,
-        superseded=written,
-        superseded_sha256=sha256_of(store.root / written) if written else None,
-    )
-    found = msgspec.structs.replace(found, retired=sorted(state.names - found.names) if state else [])
+    store.sweep(state)
+    with connect(memory_limit, store.root / "spill") as con:
+        draft = _Draft(con, lake, store, state, now)
+        for part in _parts(lake, state.batch if state else 0, last):
+            draft.take(part)
+        draft.merge()
+        found = draft.state(last)
     failpoint("state.before_swap")
     store.swap(found)
     failpoint("state.after_swap")
     return found
 
 
+def _parts(lake: Lake, after: int, last: int) -> list[Part]:
+    """The batches after one, in groups that fit into memory; a batch that does not is parted by its subjects."""
+    parts = [Part(after, after)]
+    rows = 0
+    for batch in lake.manifest().batches[after:last]:
+        count = batch.events.rows if batch.events else 0
+        if rows and rows + count > policy.AT_ONCE:
+            parts.append(Part(batch.batch - 1, batch.batch - 1))
+            rows = 0
+        rows += count
+        parts[-1] = Part(parts[-1].after, batch.batch)
+        if rows > policy.AT_ONCE:
+            parts[-1:] = [Part(batch.batch - 1, batch.batch, cut) for cut in _cuts(-(-rows // policy.AT_ONCE))]
+    return parts
+
+
+def _cuts(count: int) -> list[str]:
+    """Conditions of which an event meets just one: first what concerns subjects of all others, then those by key."""
+    first = "type IN ('event.retracted', 'vm.deleted')"
+    lows = [-(2**63) + (place << 64) // count for place in range(count)]
+    highs = [low - 1 for low in lows[1:]] + [2**63 - 1]
+    ranges = (f"subject_high BETWEEN {low} AND {high}" for low, high in zip(lows, highs, strict=True))
+    return [first, *(f"NOT {first} AND {range}" for range in ranges)]
+
+
+class _Draft:
+    """A state that is being made: the folders that it has, and what has moved on in them."""
+
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, lake: Lake, store: Store, before: State | None, now: int
+    ) -> None:
+        self.con, self.lake, self.store, self.before, self.now = con, lake, store, before, now
+        self.folders: list[Folder] = list(before.folders) if before else []
+        self.superseded: Superseded = superseded_of(store, before) if before else {}
+        self.number = before.next_number if before else _beyond(store.root)
+        if before:
+            give_retractions(con, store, before)
+        else:
+            give_new_events(con, lake, 0, 0)
+            con.execute(f"CREATE OR REPLACE TEMP VIEW known_retractions AS {sql('state', 'new_retractions')}")
+        con.execute("CREATE OR REPLACE TEMP TABLE all_retractions AS FROM known_retractions")
+        con.execute("CREATE OR REPLACE TEMP VIEW known_retractions AS FROM all_retractions")
+
+    def take(self, part: Part) -> None:
+        """Take in new events: all that they touch is computed again, and lies in folders of its own from now on."""
+        con = self.con
+        give_new_events(con, self.lake, part.after, part.through, part.cut)
+        con.execute(f"INSERT INTO all_retractions {sql('state', 'new_retractions')}")
+        meter.set_now(con, self.now)
+        moved = gather(con, self.lake, self.store, self.folders, self.superseded, "taken_events")
+        self.superseded = both(self.superseded, moved)
+        self._compute()
+        made = [self._written(Target(self.number))]
+        ((ended, first, last),) = con.execute(sql("state", "ends_at_hand")).fetchall()
+        if ended:
+            made.append(self._written(Target(self.number, first, last + 1)))
+        kept = [folder for folder in made if folder.subjects or not self.folders]
+        self._replace([], kept)
+
+    def _compute(self) -> None:
+        """The relations of usage over the events of what is touched; what of it has ended by now."""
+        con = self.con
+        con.execute(f"CREATE OR REPLACE TEMP VIEW events AS {sql('state', 'events_to_compute')}")
+        meter.open_relations(con, self.now, UTC, keep_lifespans=True)
+        for room, name in (("state", "placed"), ("usage", "anomalies_for_ever")):
+            con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {compose(con, sql(room, name), 'state', 'usage')}")
+
+    def _written(self, target: Target) -> Folder:
+        self.number += 1
+        return write_folder(self.con, self.store, target)
+
+    def merge(self) -> None:
+        """Merge and part folders until there are few."""
+        while merging := policy.to_merge(self.folders, self.now):
+            made = merge_folders(self.con, self.store, merging, self.superseded, self.number)
+            self.number += max(1, len(merging.parts))
+            self._replace(merging.members, made)
+
+    def _replace(self, members: list[Folder], made: list[Folder]) -> None:
+        """Have folders in the place of others; what only this draft knows goes at once."""
+        gone = {folder.segment for folder in members}
+        known = {folder.name for folder in self.before.folders} if self.before else set()
+        for folder in members:
+            if folder.name not in known:
+                shutil.rmtree(self.store.root / folder.name)
+        self.superseded = {segment: subjects for segment, subjects in self.superseded.items() if segment not in gone}
+        self.folders = [
+            msgspec.structs.replace(folder, superseded=len(self.superseded.get(folder.segment, ())))
+            for folder in (*self.folders, *made)
+            if folder.segment not in gone
+        ]
+
+    def state(self, batch: int) -> State:
+        """The state as it is written now."""
+        before, now = self.before, self.now
+        give_superseded(self.con, self.superseded)
+        sides = [write_side(self.con, self.store, name, self.number) for name in ("superseded", "all_retractions")]
+        found = State(
+            built=before.built if before else f"{now}-{batch}-{self.number}",
+            batch=batch,
+            mark=self.lake.manifest().mark(batch),
+            now=max(now, before.now) if before else now,
+            next_number=self.number + 1,
+            folders=self.folders,
+            superseded=sides[0],
+            retractions=sides[1],
+        )
+        retired = before.names - found.names if before else ()
+        return msgspec.structs.replace(found, retired=sorted(retired))
+
+
 def _beyond(root: Path) -> int:
-    """A number above those of all folders that lie there, from a state that is lost."""
+    """A number above those of all that lies there, from a state that is lost."""
     numbers = [path.stem.rpartition("-")[2] for path in root.iterdir()]
     return 1 + max((int(number) for number in numbers if number.isdigit()), default=0)
-
-
-def _give_events(con: duckdb.DuckDBPyConnection, lake: Lake, store: Store, state: State | None, last: int) -> None:
-    """Define `held_events`, `new_events`, and the `targets` of new retractions."""
-    given_events(con, lake, state.batch if state else 0, last, "new_events")
-    if state is None:
-        con.execute("CREATE OR REPLACE TEMP TABLE held_events AS SELECT * FROM new_events WHERE false")
-    else:
-        give_held_events(con, store, state)
-    give_targets(con, lake, state.batch if state else 0)
-
-
-def given_events(con: duckdb.DuckDBPyConnection, lake: Lake, after: int, through: int, name: str) -> int:
-    """Define the events of the batches after one and through another, as much of them as metering reads."""
-    rows = lake.attach_events(con, f"all_{name}", after, through)
-    kind = "TABLE" if rows <= KEPT_IN_MEMORY else "VIEW"
-    con.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {_columns(f'all_{name}')}")
-    return rows
-
-
-def _columns(events: str) -> str:
-    return sql("state", "columns").replace("given_events", events)
-
-
-def give_targets(con: duckdb.DuckDBPyConnection, lake: Lake, before: int) -> None:
-    """Define `targets`: what new events retract, among the new events and those of all batches before.
-
-    Of the batches before, only those are read that the index of identities names.
-    """
-    retractions = con.sql(sql("state", "retractions")).to_arrow_table()
-    keys = identity_keys(*(retractions.column(name).combine_chunks() for name in ("source", "id")))
-    lake.attach_batches(con, "all_past_events", Identities(lake).batches_of(keys, before) if len(keys) else ())
-    con.execute(f"CREATE OR REPLACE TEMP VIEW past_events AS {_columns('all_past_events')}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE targets AS {compose(con, sql('state', 'targets'), 'state')}")
-
-
-def _compute(con: duckdb.DuckDBPyConnection, now: int) -> None:
-    """The relations of usage over the events that can still matter; what of them has settled by now."""
-    con.execute(f"CREATE OR REPLACE TEMP VIEW events AS {sql('state', 'events')}")
-    meter.open_relations(con, now, UTC, keep_lifespans=True)
-    for room, name in (("state", "placed"), ("state", "placed_vms"), ("usage", "anomalies_for_ever")):
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {compose(con, sql(room, name), 'state', 'usage')}")
-
-
-def _settled_ranges(con: duckdb.DuckDBPyConnection, now: int) -> list[tuple[int, int]]:
-    """The parts in which what has settled is archived: one, or where it is much, one for each part of time."""
-    ((count, first, last),) = con.execute(sql("state", "settled")).fetchall()
-    if not count:
-        return []
-    return policy.ranges(first, last, now) if count > policy.SPLIT else [(first, last + 1)]
-
-
-def _counted(segment: Folder, superseded: Superseded) -> Folder:
-    return msgspec.structs.replace(segment, superseded=len(superseded.get(segment.segment, ())))
-
-
-def _merge(
-    con: duckdb.DuckDBPyConnection,
-    store: Store,
-    segments: list[Folder],
-    superseded: Superseded,
-    number: int,
-    now: int,
-) -> tuple[list[Folder], Superseded, int]:
-    while members := policy.to_merge(segments, now):
-        merged = merge_segments(con, store, number, members, superseded)
-        number += 1
-        gone = {one.segment for one in members}
-        segments = [one for one in segments if one.segment not in gone]
-        superseded = {key: owners for key, owners in superseded.items() if key not in gone}
-        if merged.rows["index"]:
-            segments.append(merged)
-    return segments, superseded, number

@@ -7,11 +7,10 @@ from datetime import UTC
 
 import duckdb
 
-from metering.lake import Lake, compose, connect
+from metering.lake import Lake, connect
 from metering.sql import sql
-from metering.state.build import give_targets, given_events
 from metering.state.files import BROKEN, Store
-from metering.state.recall import give_held_events, recall, superseded_of
+from metering.state.gather import gather, give_new_events, give_retractions, superseded_of
 from metering.usage import meter
 
 Pair = tuple[str, str]
@@ -34,15 +33,14 @@ def changed_usage(
         return set()
     try:
         con = connect(memory_limit, store.root / "spill")
-        given_events(con, lake, after, through, "new_events")
-        give_targets(con, lake, after)
-        lake.attach_events(con, "earlier_events", 0, after if con.table("targets").shape[0] else 0)
-        give_held_events(con, store, state)
-        recall(con, store, state.segments, superseded_of(store, state))
+        give_new_events(con, lake, after, through)
+        give_retractions(con, store, state)
+        meter.set_now(con, meter.EVER)
+        gather(con, lake, store, state.folders, superseded_of(store, state), "known_events")
         con.execute(f"CREATE OR REPLACE TEMP TABLE compared AS SELECT {after} AS earlier")
-        for name in ("affected", "retracted_before", "events_after", "events_before"):
-            con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {compose(con, sql('state', name), 'state')}")
-        before, now = (_usage(con, events, periods) for events in ("events_before", "events_after"))
+        con.execute(f"CREATE OR REPLACE TEMP VIEW events_to_compute AS {sql('state', 'events_to_compute')}")
+        con.execute(f"CREATE OR REPLACE TEMP VIEW events_before AS {sql('state', 'events_before')}")
+        before, now = (_usage(con, events, periods) for events in ("events_before", "events_to_compute"))
     except BROKEN:
         return None
     return {(key[0], key[2]) for key in before.keys() | now.keys() if before.get(key) != now.get(key)}

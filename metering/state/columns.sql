@@ -24,4 +24,4 @@ SELECT
     retracted_id,
     retracted_high,
     retracted_low
-FROM given_events
+FROM lake_events

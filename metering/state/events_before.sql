@@ -1,11 +1,11 @@
--- One event that counted at the earlier batch, of an affected snapshot, also where it was retracted since.
-SELECT events_after.*
-FROM events_after
-CROSS JOIN compared
-WHERE batch <= earlier
-UNION ALL
-SELECT targets.*
-FROM targets
-ANTI JOIN retracted_before USING (event_high, event_low)
+-- One event that was known at the earlier batch, by which what is touched is computed, or a retraction; also an event
+-- that was retracted since.
+SELECT known.*
+FROM (
+    FROM events_to_compute
+    UNION ALL BY NAME
+    FROM targets
+    ANTI JOIN gathered USING (event_high, event_low)
+) AS known
 CROSS JOIN compared
 WHERE batch <= earlier

@@ -1,10 +1,10 @@
--- One snapshot with events that count: its latest one, and its own earliest end.
+-- One snapshot or deleted VM of which events that count are at hand: its latest event, and its own earliest end.
 SELECT
     subject_high,
     subject_low,
-    min(subject) AS snapshot_id,
+    type = 'vm.deleted' AS is_vm,
+    min(subject) AS subject,
     max(time) AS last_at,
-    min(CASE WHEN type IN ('snapshot.deleted', 'snapshot.failed') THEN time END) AS own_end
+    min(CASE WHEN type NOT IN ('snapshot.creating', 'snapshot.ready', 'snapshot.resized') THEN time END) AS own_end
 FROM lifecycle
-WHERE type LIKE 'snapshot.%'
-GROUP BY subject_high, subject_low
+GROUP BY subject_high, subject_low, type = 'vm.deleted'

@@ -13,35 +13,45 @@ from metering.durable import sync
 from metering.lake import Lake
 from metering.lake.files import sha256_of
 
-FORMAT = 2
-"""Of the files, and of the events in them."""
+FORMAT = 3
+"""Of the files, and of what is computed into them."""
 STATE = "state.json"
 BROKEN = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError)
 """What reading missing or damaged files of the state may raise."""
-PARTS = ("lifespans", "size_changes", "anomalies", "events")
-"""The Parquet files of every folder, hot or archived."""
+COMPUTED = ("lifespans", "size_changes", "anomalies")
+"""The relations that every folder holds rows of, each in a Parquet file."""
 
 
 class Folder(msgspec.Struct, frozen=True, kw_only=True):
-    """A folder of immutable files: the hot one (segment 0), or one segment of the archive."""
+    """A folder of immutable files: a segment of what can still change (open), or of what has ended."""
 
     name: str
-    segment: int = 0
+    segment: int
+    is_open: bool
+    subjects: int
+    """How many snapshots and VMs are in it."""
     rows: dict[str, int]
-    """Rows by part; an index has entries."""
+    """Rows by relation."""
     sha256: dict[str, str]
     """By file name."""
+    ended_from: int | None = None
     ended_until: int | None = None
-    """The latest end of a lifespan in it; None where it holds none."""
+    """The first and the last end of what is in one that has ended; None where it is empty."""
     superseded: int = 0
-    """How many of its owners have moved on; what they had here counts no more."""
+    """How many of its subjects have moved on; what they had here counts no more."""
+
+
+class Side(msgspec.Struct, frozen=True):
+    """A file beside the folders."""
+
+    name: str
+    sha256: str
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What the state holds: lifespans of all events through a batch, archived as far as they had ended by `now`."""
 
     format: int = FORMAT
-    engine: str
     built: str
     """What tells a state that was built anew from the one before."""
     batch: int
@@ -49,20 +59,23 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Hash of that batch's entry in the manifest: of another lake's history the state knows nothing."""
     now: int
     next_number: int
-    hot: Folder
-    segments: list[Folder]
-    superseded: str | None = None
-    """The file that names the superseded (segment, owner) pairs."""
-    superseded_sha256: str | None = None
+    folders: list[Folder]
+    superseded: Side
+    """Names the (segment, subject) pairs that have moved on."""
+    retractions: Side
+    """Every retraction: it also counts for events that are still to come."""
     retired: list[str] = []
     """What the state before named and this one does not: a reader may still be at it."""
 
     @property
+    def sides(self) -> list[Side]:
+        """The files beside the folders."""
+        return [self.superseded, self.retractions]
+
+    @property
     def names(self) -> set[str]:
         """Everything that this state reads."""
-        return {self.hot.name, *(folder.name for folder in self.segments)} | (
-            {self.superseded} if self.superseded else set()
-        )
+        return {folder.name for folder in self.folders} | {side.name for side in self.sides}
 
 
 class Store:
@@ -77,34 +90,47 @@ class Store:
         if self.lake.is_computed_elsewhere:
             return None
         try:
-            state = msgspec.json.decode((self.root / STATE).read_bytes(), type=State)
+            state = self._read()
         except (OSError, msgspec.MsgspecError):
             return None
-        if (state.format, state.engine) != (FORMAT, duckdb.__version__):
+        if state is None or state.mark != self.lake.manifest().mark(state.batch):
             return None
-        if state.mark != self.lake.manifest().mark(state.batch):
+        return state if all(path.exists() for path, _ in self._files(state)) else None
+
+    def _read(self) -> State | None:
+        """The state as it is written; None where another version wrote it."""
+        data = (self.root / STATE).read_bytes()
+        if msgspec.json.decode(data, type=_Written).format != FORMAT:
             return None
-        return state if all(path.exists() for path in self._files(state)) else None
+        return msgspec.json.decode(data, type=State)
 
     def why_unreadable(self) -> list[str]:
         """Why there is no state to be read, although one was written by this version; empty where there is none."""
         if self.lake.is_computed_elsewhere:
             return []
         try:
-            state = msgspec.json.decode((self.root / STATE).read_bytes(), type=State)
+            state = self._read()
         except FileNotFoundError:
             return []
         except (OSError, msgspec.MsgspecError) as error:
             return [f"it cannot be read ({error})"]
-        return [f"{path.name} of {path.parent.name} is missing" for path in self._files(state) if not path.exists()]
+        if state is None:
+            return []
+        missing = (path for path, _ in self._files(state) if not path.exists())
+        return [f"{path.relative_to(self.root)} is missing" for path in missing]
 
-    def _files(self, state: State) -> list[Path]:
-        found = [self.root / folder.name / file for folder in (state.hot, *state.segments) for file in folder.sha256]
-        return found + ([self.root / state.superseded] if state.superseded else [])
+    def _files(self, state: State) -> list[tuple[Path, str]]:
+        """Every file that must be there, with its hash."""
+        in_folders = [
+            (self.root / folder.name / file, digest)
+            for folder in state.folders
+            for file, digest in folder.sha256.items()
+        ]
+        return in_folders + [(self.root / side.name, side.sha256) for side in state.sides]
 
-    def path(self, folder: Folder, part: str) -> Path:
+    def path(self, folder: Folder, relation: str) -> Path:
         """A Parquet file of a folder."""
-        return self.root / folder.name / f"{part}.parquet"
+        return self.root / folder.name / f"{relation}.parquet"
 
     def swap(self, state: State) -> None:
         """Make a state count."""
@@ -118,7 +144,7 @@ class Store:
         """Remove what neither the state nor the one before it names."""
         keep = state.names | set(state.retired) if state else set()
         for path in self.root.iterdir():
-            if path.name.split("-")[0] in ("hot", "segment", "superseded") and path.name not in keep:
+            if path.name.split("-")[0] in _KINDS and path.name not in keep:
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -126,23 +152,28 @@ class Store:
 
     def damage(self, state: State) -> list[str]:
         """The files whose bytes are not those that were written."""
-        path = state.superseded
-        side = [f"state/{path}"] if path and sha256_of(self.root / path) != state.superseded_sha256 else []
-        return side + [
-            f"state/{folder.name}/{file}"
-            for folder in (state.hot, *state.segments)
-            for file, digest in folder.sha256.items()
-            if sha256_of(self.root / folder.name / file) != digest
-        ]
+        changed = (path for path, digest in self._files(state) if sha256_of(path) != digest)
+        return [f"state/{path.relative_to(self.root)}" for path in changed]
 
     def is_sound(self, state: State, since: int) -> bool:
         """Whether what usage since an instant is read from is what was written: the law for what is billed."""
-        return all(
-            sha256_of(self.path(folder, part)) == folder.sha256[f"{part}.parquet"]
-            for folder in (state.hot, *state.segments)
-            if folder.segment == 0 or (folder.ended_until or since) > since
-            for part in ("lifespans", "size_changes")
-        ) and (state.superseded is None or sha256_of(self.root / state.superseded) == state.superseded_sha256)
+        return (
+            all(
+                sha256_of(self.path(folder, relation)) == folder.sha256[f"{relation}.parquet"]
+                for folder in state.folders
+                if folder.is_open or (folder.ended_until or since) > since
+                for relation in ("lifespans", "size_changes")
+            )
+            and sha256_of(self.root / state.superseded.name) == state.superseded.sha256
+        )
+
+
+class _Written(msgspec.Struct):
+    format: int = 0
+
+
+_KINDS = ("open", "ended", "superseded", "retractions", "hot", "segment")
+"""How the names of what lies in the folder begin; the last two are of an earlier format."""
 
 
 def seal_folder(path: Path) -> dict[str, str]:

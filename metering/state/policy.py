@@ -1,7 +1,7 @@
-"""Which segments are merged, so that there are few and each row is rewritten seldom.
+"""Which folders are merged or divided, so that there are few and each row is rewritten seldom.
 
-Segments are kept apart by when they end at the latest: the months of this year and the last, and whole years before,
-so that a month's close reads few of them. What comes late joins the segment of its night.
+What can still change lies together. What has ended is kept apart by when it ended: in the months of this year and the
+last, and whole years before, so that a month's close reads little of it. What comes late joins the folder of its night.
 """
 
 from __future__ import annotations
@@ -10,22 +10,34 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC
+from typing import NamedTuple
 
 from metering.state.files import Folder
 from metering.values import MICROS_PER_DAY, Month, to_datetime
 
 FAN = 4
-"""So many segments of one size become one."""
+"""So many folders of one size become one."""
 LARGEST = 8_000_000
-"""Lifespans beyond which a segment is left alone."""
+"""Subjects beyond which what has ended is left alone."""
 WORTH = 100_000
 """A lake of fewer events has no state: reading them all is as quick. Tests set METERING_STATE_FROM instead."""
+AT_ONCE = 1_000_000
+"""New events beyond which they are taken in one part after another."""
 SPLIT = 200_000
-"""Of more than so much at once (when the state is built) each part of time gets a segment of its own."""
+"""Subjects from which on a folder is divided whose ends lie in many parts of time."""
+MOST_PARTS = 2
+"""Parts of time in which the ends of one folder may lie: a batch often goes over the end of one."""
 REST = MICROS_PER_DAY
 """Without new events nothing is archived more often than this."""
 SMALL = 1000
-"""Segments of up to so many owners are of one size."""
+"""Folders of up to so many subjects are of one size."""
+
+
+class Merging(NamedTuple):
+    """Folders that become one, or one for each half-open part of time in which something of them ended."""
+
+    members: list[Folder]
+    parts: list[tuple[int, int]]
 
 
 def is_worth(events: int) -> bool:
@@ -33,53 +45,53 @@ def is_worth(events: int) -> bool:
     return events >= int(os.environ.get("METERING_STATE_FROM", WORTH))
 
 
-def bucket(ended_until: int | None, now: int) -> str:
-    """The part of time to which a segment belongs."""
-    if ended_until is None:
-        return ""
-    month = str(Month.of(ended_until, UTC))
-    return month if month >= f"{to_datetime(now).year - 1:04}-01" else month[:4]
-
-
-def to_merge(segments: Iterable[Folder], now: int) -> list[Folder] | None:
-    """Segments that should become one; None where nothing is to be done."""
+def to_merge(folders: Iterable[Folder], now: int) -> Merging | None:
+    """What should be merged or divided next; None where nothing is to be done."""
     current = bucket(now, now)
     buckets: dict[str, list[Folder]] = defaultdict(list)
-    for segment in segments:
-        if segment.superseded > max(SMALL, live(segment) // 8):
-            return [segment]
-        buckets[bucket(segment.ended_until, now)].append(segment)
+    for folder in folders:
+        parts = ranges(folder, now)
+        if len(parts) > MOST_PARTS and folder.subjects > SPLIT:
+            return Merging([folder], parts)
+        if folder.superseded > max(SMALL, folder.subjects // 4):
+            return Merging([folder], [])
+        buckets["open" if folder.is_open else bucket(folder.ended_until, now)].append(folder)
     for name, members in sorted(buckets.items()):
-        members = [one for one in members if live(one) < LARGEST]
+        members = [one for one in members if one.is_open or one.subjects < LARGEST]
         if name < current and len(members) > 1:
-            return members
+            return Merging(members, [])
         sizes: dict[int, list[Folder]] = defaultdict(list)
         for one in members:
             sizes[_size(one)].append(one)
         for _, alike in sorted(sizes.items()):
             if len(alike) >= FAN:
-                return alike
+                return Merging(alike, [])
     return None
 
 
-def live(segment: Folder) -> int:
-    """Entries of a segment's index: its snapshots once or twice."""
-    return segment.rows["index"]
+def bucket(end: int | None, now: int) -> str:
+    """The part of time to which an end belongs."""
+    if end is None:
+        return ""
+    month = str(Month.of(end, UTC))
+    return month if month >= f"{to_datetime(now).year - 1:04}-01" else month[:4]
 
 
-def _size(segment: Folder) -> int:
-    size, rows = 0, live(segment)
-    while rows > SMALL:
-        rows //= FAN
+def _size(folder: Folder) -> int:
+    size, subjects = 0, folder.subjects
+    while subjects > SMALL:
+        subjects //= FAN
         size += 1
     return size
 
 
-def ranges(first: int, last: int, now: int) -> list[tuple[int, int]]:
-    """The parts of time from one instant to another: since, until."""
+def ranges(folder: Folder, now: int) -> list[tuple[int, int]]:
+    """The parts of time between a folder's first and last end, without gaps: since, until."""
+    if folder.ended_from is None or folder.ended_until is None:
+        return []
     found: dict[str, tuple[int, int]] = {}
-    month = Month.of(first, UTC)
-    while month <= Month.of(last, UTC):
+    month = Month.of(folder.ended_from, UTC)
+    while month <= Month.of(folder.ended_until, UTC):
         start, end = month.bounds(UTC)
         name = bucket(start, now)
         found[name] = (found.get(name, (start, end))[0], end)

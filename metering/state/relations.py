@@ -10,9 +10,8 @@ import duckdb
 
 from metering.lake import Lake, connect, give_files
 from metering.sql import sql
-from metering.state.files import BROKEN, State, Store
-from metering.state.recall import give_held_events, superseded_of
-from metering.state.write import give_superseded
+from metering.state.files import BROKEN, COMPUTED, State, Store
+from metering.state.gather import give_open_events, give_retractions, give_superseded, superseded_of
 from metering.usage import meter
 from metering.usage.kept import Kept, give_kept
 
@@ -78,10 +77,14 @@ def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None
     give_kept(
         con,
         [
-            Kept(part, str(store.path(folder, part)), folder.ended_until if folder.segment else None)
-            for folder in (state.hot, *state.segments)
-            for part in ("lifespans", "size_changes", "anomalies")
+            Kept(relation, str(store.path(folder, relation)), None if folder.is_open else folder.ended_until)
+            for folder in state.folders
+            for relation in COMPUTED
         ],
     )
-    give_files(con, "changing_lifespans", [store.path(state.hot, "lifespans")])
-    give_held_events(con, store, state, "events")
+    open_folders = [folder for folder in state.folders if folder.is_open]
+    give_files(con, "stored_changing", [store.path(folder, "lifespans") for folder in open_folders])
+    con.execute(f"CREATE OR REPLACE TEMP VIEW changing_lifespans AS {sql('state', 'changing_lifespans')}")
+    give_open_events(con, store, open_folders)
+    give_retractions(con, store, state)
+    con.execute(f"CREATE OR REPLACE TEMP VIEW events AS {sql('state', 'open_and_retractions')}")

@@ -1,10 +1,10 @@
-"""Writing folders of the state: from computed relations, or from segments that are merged."""
+"""Writing folders of the state: from computed relations, or from folders that are merged."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -13,152 +13,134 @@ import pyarrow as pa
 from metering.durable import sync
 from metering.failpoints import failpoint
 from metering.lake import compose, give_files
+from metering.lake.files import sha256_of
 from metering.sql import sql
-from metering.state.files import PARTS, Folder, Store, seal_folder
-from metering.state.index import COLUMNS, Keys, write_arrays, write_index
-from metering.state.recall import Superseded
+from metering.state.files import COMPUTED, Folder, Side, Store, seal_folder
+from metering.state.gather import Superseded, give, give_superseded
+from metering.state.index import COLUMNS, NONE, Entries, Held, Index, ends_of, merged_entries, of_part, write_entries
+from metering.state.policy import Merging
 
-ROW_GROUP = {"events": 20_480}
-"""Rows per group: few events, because they are fetched by owner."""
-
-
-def write_hot(con: duckdb.DuckDBPyConnection, store: Store, number: int) -> Folder:
-    """Write what can still change."""
-    _aim(con, [(0, None, None)])
-    folder = _create(store, f"hot-{number:06}")
-    rows = {part: _copy(con, _written(con, part), folder, part) for part in PARTS}
-    return Folder(name=folder.name, rows=rows, sha256=seal_folder(folder))
+FORM = "COMPRESSION zstd, COMPRESSION_LEVEL 1"
+"""Of the files: they are read and written often, and may be lost."""
 
 
-def write_segments(
-    con: duckdb.DuckDBPyConnection, store: Store, number: int, ranges: Sequence[tuple[int, int]]
-) -> list[Folder]:
-    """Archive what ended in each part of time, numbered from `number`; a part in which nothing did is left out."""
-    if not ranges:
-        return []
-    _aim(con, [(number + place, since, until) for place, (since, until) in enumerate(ranges)])
-    used = [segment for (segment,) in con.execute(sql("state", "used_segments")).fetchall()]
-    if len(used) > 1:
-        # All parts at once, so that events are read once however long the history is.
-        sources = {part: _put_apart(con, store, part) for part in (*PARTS, "keys")}
-    else:
-        sources = {part: _written(con, part) for part in (*PARTS, "keys")}
-    found = [_archive(con, store, segment, sources) for segment in used]
-    for part in sources:
-        shutil.rmtree(_apart(store, part), ignore_errors=True)
-    return found
+class Target(NamedTuple):
+    """A folder that is being written: what can still change, or what ended in a half-open part of time."""
+
+    segment: int
+    since: int | None = None
+    until: int | None = None
 
 
-def _archive(con: duckdb.DuckDBPyConnection, store: Store, segment: int, sources: Mapping[str, str]) -> Folder:
-    """Write the folder of one segment from the rows of one or several."""
-    folder = _create(store, f"segment-{segment:06}")
-    chosen = {part: f"SELECT * FROM ({source}) AS source WHERE segment = {segment}" for part, source in sources.items()}
-    rows = {part: _copy(con, chosen[part], folder, part) for part in PARTS}
-    rows["index"] = write_index(con, f"{chosen['keys']} ORDER BY key", folder)
-    return _segment(con, folder, segment, rows)
-
-
-def _aim(con: duckdb.DuckDBPyConnection, targets: Sequence[tuple[int, int | None, int | None]]) -> None:
-    """Define which folders are written: their segment (0 is the hot one) and their part of time."""
+def write_folder(con: duckdb.DuckDBPyConnection, store: Store, target: Target) -> Folder:
+    """Write what the computed relations have for a folder."""
     con.execute("CREATE OR REPLACE TEMP TABLE target (segment BIGINT, since BIGINT, until BIGINT)")
-    con.executemany("INSERT INTO target VALUES (?, ?, ?)", targets)
-    for name in ("moving", "moving_vms"):
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql('state', name)}")
+    con.execute("INSERT INTO target VALUES (?, ?, ?)", list(target))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE moving AS {sql('state', 'moving')}")
+    is_open = target.since is None
+    path = _create(store, is_open, target.segment)
+    names = (*COMPUTED, "events") if is_open else COMPUTED
+    rows = {name: _copy(con, _written(con, name), path, name) for name in names}
+    if is_open:
+        ((subjects,),) = con.execute("SELECT count(DISTINCT subject_high) FROM moving").fetchall()
+        return _sealed(path, target.segment, subjects, rows)
+    entries = con.sql(_written(con, "keys")).to_arrow_table()
+    arrays = {name: entries.column(name).to_numpy() for name in COLUMNS}
+    return _sealed(path, target.segment, write_entries(path, arrays), rows)
 
 
-def _written(con: duckdb.DuckDBPyConnection, part: str) -> str:
-    return compose(con, sql("state", f"written_{part}"), "state", "usage")
+def _written(con: duckdb.DuckDBPyConnection, name: str) -> str:
+    return compose(con, sql("state", f"written_{name}"), "state", "usage")
 
 
-def _apart(store: Store, part: str) -> Path:
-    return store.root / "spill" / f"apart-{part}"
+def merge_folders(
+    con: duckdb.DuckDBPyConnection, store: Store, merging: Merging, superseded: Superseded, first: int
+) -> list[Folder]:
+    """Write the folders that several become, numbered from `first`, without what is superseded in them."""
+    members = merging.members
+    gone = {one.segment: superseded.get(one.segment, NONE) for one in members}
+    give_superseded(con, gone)
+    if members[0].is_open:
+        path, rows = _merge_rows(con, store, members, first)
+        return [_sealed(path, first, sum(one.subjects - len(gone[one.segment]) for one in members), rows)]
+    entries = merged_entries((Index(store.root / one.name), gone[one.segment]) for one in members)
+    if merging.parts:
+        return _parted(con, store, merging, entries, first)
+    path, rows = _merge_rows(con, store, members, first)
+    return [_sealed(path, first, write_entries(path, entries), rows)]
 
 
-def _put_apart(con: duckdb.DuckDBPyConnection, store: Store, part: str) -> str:
-    """Write the rows of several segments, each to files of its own; the query that reads them."""
-    folder = _apart(store, part)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(exist_ok=True)
-    text, path = _written(con, part), str(folder).replace("'", "''")
-    ((count,),) = con.execute(
-        f"COPY ({text}) TO '{path}' (FORMAT parquet, PARTITION_BY (segment), WRITE_PARTITION_COLUMNS true)"
-    ).fetchall()
-    if count:
-        return f"SELECT * FROM read_parquet('{path}/*/*.parquet', hive_partitioning = false)"
-    con.execute(f"CREATE OR REPLACE TEMP TABLE apart_{part} AS SELECT * FROM ({text}) AS none LIMIT 0")
-    return f"SELECT * FROM apart_{part}"
-
-
-def merge_segments(
-    con: duckdb.DuckDBPyConnection, store: Store, number: int, segments: Sequence[Folder], superseded: Superseded
-) -> Folder:
-    """One segment of several, without what is superseded in them."""
-    folder = _create(store, f"segment-{number:06}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE target AS SELECT {number} AS segment")
-    give_superseded(con, {one.segment: superseded[one.segment] for one in segments if one.segment in superseded})
+def _merge_rows(
+    con: duckdb.DuckDBPyConnection, store: Store, members: Sequence[Folder], segment: int
+) -> tuple[Path, dict[str, int]]:
+    path = _create(store, members[0].is_open, segment)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE target AS SELECT {segment} AS segment")
     rows = {}
-    for part in PARTS:
-        give_files(con, "merging", [store.path(one, part) for one in segments])
-        rows[part] = _copy(con, compose(con, sql("state", "merged"), "state"), folder, part)
-    rows["index"] = _merge_index(store, segments, superseded, folder)
-    return _segment(con, folder, number, rows)
+    for name in members[0].rows:
+        give_files(con, "merging", [store.path(one, name) for one in members])
+        rows[name] = _copy(con, sql("state", "merged"), path, name)
+    return path, rows
 
 
-def give_superseded(con: duckdb.DuckDBPyConnection, superseded: Superseded) -> None:
-    """Define the relation `superseded`."""
-    none = np.empty(0, np.uint64)
-    given = {
-        "segment": np.concatenate(
-            [np.empty(0, np.int64), *(np.full(len(owners), key) for key, owners in superseded.items())]
-        ),
-        "owner": np.concatenate([none, *superseded.values()]),
-    }
-    con.register("given_superseded", pa.table(given))
-    con.execute("CREATE OR REPLACE TEMP TABLE superseded AS SELECT segment, owner FROM given_superseded")
-    con.unregister("given_superseded")
+def _parted(
+    con: duckdb.DuckDBPyConnection, store: Store, merging: Merging, entries: Entries, first: int
+) -> list[Folder]:
+    """One folder for each part of time, of what ended in it."""
+    subjects, ends = ends_of(entries)
+    places = np.searchsorted([since for since, _ in merging.parts], ends, "right") - 1
+    give(con, "chosen", pa.table({"subject_high": subjects, "segment": places + first}))
+    used = [int(place) for place in np.unique(places)]
+    paths = {place: _create(store, False, first + place) for place in used}
+    rows: dict[int, dict[str, int]] = {place: {} for place in used}
+    for name in COMPUTED:
+        give_files(con, "merging", [store.path(one, name) for one in merging.members])
+        con.execute(f"CREATE OR REPLACE TEMP TABLE parted AS {sql('state', 'parted')}")
+        for place, path in paths.items():
+            rows[place][name] = _copy(con, f"SELECT * FROM parted WHERE segment = {first + place}", path, name)
+    con.execute("DROP TABLE parted")
+    part_of = places[np.searchsorted(subjects, entries["subject_high"])]
+    return [
+        _sealed(path, first + place, write_entries(path, of_part(entries, part_of == place)), rows[place])
+        for place, path in paths.items()
+    ]
 
 
-def write_superseded(con: duckdb.DuckDBPyConnection, store: Store, number: int, superseded: Superseded) -> str | None:
-    """Write which owners have moved on; the file's name, None where none has."""
-    if not any(len(owners) for owners in superseded.values()):
-        return None
-    give_superseded(con, superseded)
-    path = store.root / f"superseded-{number:06}.parquet"
-    con.table("superseded").to_parquet(str(path), compression="zstd")
+def write_side(con: duckdb.DuckDBPyConnection, store: Store, relation: str, number: int) -> Side:
+    """Write a relation to a file beside the folders."""
+    path = store.root / f"{relation.rpartition('_')[2]}-{number:06}.parquet"
+    _copy_to(con, f"FROM {relation}", path)
     sync(path)
-    return path.name
+    return Side(path.name, sha256_of(path))
 
 
-def _create(store: Store, name: str) -> Path:
-    folder = store.root / name
-    folder.mkdir(parents=True)
-    return folder
+def _create(store: Store, is_open: bool, segment: int) -> Path:
+    path = store.root / f"{'open' if is_open else 'ended'}-{segment:06}"
+    path.mkdir(parents=True)
+    return path
 
 
-def _copy(con: duckdb.DuckDBPyConnection, query: str, folder: Path, part: str) -> int:
-    path = str(folder / f"{part}.parquet").replace("'", "''")
-    size = ROW_GROUP.get(part, 122_880)
-    ((count,),) = con.execute(
-        f"COPY ({query} ORDER BY owner) TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {size})"
-    ).fetchall()
+def _copy(con: duckdb.DuckDBPyConnection, query: str, folder: Path, name: str) -> int:
+    count = _copy_to(con, query, folder / f"{name}.parquet")
     failpoint("state.during_files")
+    return count
+
+
+def _copy_to(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
+    target = str(path).replace("'", "''")
+    ((count,),) = con.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, {FORM})").fetchall()
     return int(count)
 
 
-def _segment(con: duckdb.DuckDBPyConnection, folder: Path, number: int, rows: dict[str, int]) -> Folder:
-    lifespans = con.read_parquet(str(folder / "lifespans.parquet"))
-    ((until,),) = lifespans.aggregate("max(ended_at)").fetchall()
-    return Folder(name=folder.name, segment=number, rows=rows, sha256=seal_folder(folder), ended_until=until)
-
-
-def _merge_index(store: Store, segments: Sequence[Folder], superseded: Superseded, folder: Path) -> int:
-    parts: dict[str, list[Keys]] = {name: [] for name in COLUMNS}
-    for one in segments:
-        arrays = {name: np.load(store.root / one.name / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
-        gone = superseded.get(one.segment)
-        kept = slice(None) if gone is None else ~np.isin(arrays["owner"], gone)
-        for name in COLUMNS:
-            parts[name].append(arrays[name][kept])
-    joined = {name: np.concatenate(part) for name, part in parts.items()}
-    order = np.argsort(joined["key"], kind="stable")
-    return write_arrays(folder, {name: array[order] for name, array in joined.items()})
+def _sealed(path: Path, segment: int, held: Held | int, rows: dict[str, int]) -> Folder:
+    """The folder as it is written; one that has ended says of when it is."""
+    ends = held if isinstance(held, Held) else Held(held, None, None)
+    return Folder(
+        name=path.name,
+        segment=segment,
+        is_open=not isinstance(held, Held),
+        subjects=ends.subjects,
+        rows=rows,
+        sha256=seal_folder(path),
+        ended_from=ends.ended_from,
+        ended_until=ends.ended_until,
+    )

@@ -1,4 +1,4 @@
 -- One lasting anomaly of a snapshot of a folder that is being written.
-SELECT segment, owner, anomalies_for_ever.*
+SELECT segment, subject_high, anomalies_for_ever.*
 FROM anomalies_for_ever
-JOIN moving ON moving.snapshot_id = anomalies_for_ever.snapshot_id
+JOIN moving ON NOT is_vm AND subject = snapshot_id

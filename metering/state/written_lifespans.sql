@@ -1,4 +1,5 @@
 -- One lifespan of a folder that is being written.
-SELECT segment, owner, lifespans.*
+SELECT segment, lifespans.*
 FROM lifespans
-JOIN moving ON moving.subject_high = lifespans.subject_high AND moving.subject_low = lifespans.subject_low
+JOIN moving
+    ON NOT is_vm AND moving.subject_high = lifespans.subject_high AND moving.subject_low = lifespans.subject_low

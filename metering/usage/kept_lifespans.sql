@@ -15,4 +15,4 @@ SELECT
     ready_source,
     ready_id
 FROM stored_lifespans
-ANTI JOIN superseded USING (segment, owner)
+ANTI JOIN superseded USING (segment, subject_high)

@@ -1,0 +1,6 @@
+-- One VM that a ready event at hand is of: its deletion ends the snapshot, but is not touched itself.
+SELECT vm_high AS subject_high
+FROM gathered
+WHERE type = 'snapshot.ready' AND vm_high IS NOT NULL
+EXCEPT
+SELECT subject_high FROM touched
