@@ -38,7 +38,7 @@ LATE = EDGES[-1] + 2 * DAY
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds so small that everything happens."""
-    for name, value in {"WORTH": 0, "SMALL": 1, "FAN": 2, "SPLIT": 2, "MOST_PARTS": 1, "REST": 0}.items():
+    for name, value in {"WORTH": 0, "SMALL": 1, "FAN": 2, "SPLIT": 2, "MOST_PARTS": 1, "AT_ONCE": 2, "REST": 0}.items():
         monkeypatch.setattr(policy, name, value)
 
 

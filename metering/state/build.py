@@ -131,7 +131,7 @@ class _Draft:
     ) -> None:
         self.con, self.lake, self.store, self.before, self.now = con, lake, store, before, now
         self.folders: list[Folder] = list(before.folders) if before else []
-        self.superseded: Superseded = superseded_of(store, before) if before else {}
+        self.superseded: Superseded = superseded_of(con, store, before) if before else {}
         self.number = before.next_number if before else _beyond(store.root)
         if before:
             give_retractions(con, store, before)

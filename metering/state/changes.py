@@ -36,7 +36,7 @@ def changed_usage(
         give_new_events(con, lake, after, through)
         give_retractions(con, store, state)
         meter.set_now(con, meter.EVER)
-        gather(con, lake, store, state.folders, superseded_of(store, state), "known_events")
+        gather(con, lake, store, state.folders, superseded_of(con, store, state), "known_events")
         con.execute(f"CREATE OR REPLACE TEMP TABLE compared AS SELECT {after} AS earlier")
         con.execute(f"CREATE OR REPLACE TEMP VIEW events_to_compute AS {sql('state', 'events_to_compute')}")
         con.execute(f"CREATE OR REPLACE TEMP VIEW events_before AS {sql('state', 'events_before')}")

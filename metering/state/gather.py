@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from metering.events.identities import Identities
 from metering.events.keys import identity_keys
@@ -20,9 +18,10 @@ Superseded = dict[int, Keys]
 """By segment: the subjects that have moved on, sorted."""
 
 
-def superseded_of(store: Store, state: State) -> Superseded:
+def superseded_of(con: duckdb.DuckDBPyConnection, store: Store, state: State) -> Superseded:
     """What the state counts as superseded."""
-    return _by_segment(pq.read_table(store.root / state.superseded.name))
+    give_files(con, "stored_superseded", [store.root / state.superseded.name])
+    return _by_segment(con, "stored_superseded")
 
 
 def both(some: Superseded, others: Superseded) -> Superseded:
@@ -33,11 +32,8 @@ def both(some: Superseded, others: Superseded) -> Superseded:
 def give_superseded(con: duckdb.DuckDBPyConnection, superseded: Superseded) -> None:
     """Define the relation `superseded`."""
     segments = [np.full(len(gone), segment) for segment, gone in superseded.items()]
-    pairs = {
-        "segment": np.concatenate([NONE, *segments]),
-        "subject_high": np.concatenate([NONE, *superseded.values()]),
-    }
-    give(con, "superseded", pa.table(pairs))
+    pairs = {"segment": segments, "subject_high": list(superseded.values())}
+    give(con, "superseded", {name: np.concatenate([NONE, *column]) for name, column in pairs.items()})
 
 
 def give_new_events(
@@ -89,7 +85,7 @@ def gather(
     give_open_events(con, store, folders)
     con.execute(f"CREATE OR REPLACE TEMP VIEW arriving AS {sql('state', 'arriving')}")
     _define(con, "touched", "deleted_vms", "touched_open", "held_events")
-    moved = _by_segment(con.sql("FROM touched_open").to_arrow_table())
+    moved = _by_segment(con, "touched_open")
     indexes = {folder.segment: Index(store.root / folder.name) for folder in folders if not folder.is_open}
     touched = _keys(con, "FROM touched ORDER BY subject_high")
     vms, since = (_keys(con, f"SELECT {name} FROM deleted_vms ORDER BY vm_high") for name in ("vm_high", "since"))
@@ -101,7 +97,7 @@ def gather(
             moved[segment] = found
             batches |= index.batches(found)
     recalled = [gone for segment, gone in moved.items() if segment in indexes]
-    give(con, "recalled", pa.table({"subject_high": np.unique(np.concatenate([NONE, *recalled]))}))
+    give(con, "recalled", {"subject_high": np.unique(np.concatenate([NONE, *recalled]))})
     _give_past_events(con, lake, batches)
     _define(con, "recalled_events")
     for name, text in (("known_events", "known_events"), ("gathered", relation)):
@@ -124,19 +120,18 @@ def _define(con: duckdb.DuckDBPyConnection, *names: str) -> None:
         con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql('state', name)}")
 
 
-def give(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
-    """Define a relation of rows."""
-    con.register("given_rows", rows)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM given_rows")
-    con.unregister("given_rows")
+def give(con: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, Keys]) -> None:
+    """Define a relation of columns; as NumPy's, because Arrow loads pandas to make a table of them."""
+    con.register("given_columns", dict(columns))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM given_columns")
+    con.unregister("given_columns")
 
 
 def _keys(con: duckdb.DuckDBPyConnection, query: str) -> Keys:
-    (column,) = con.sql(query).to_arrow_table().columns
-    keys: Keys = column.to_numpy().astype(np.int64)
-    return keys
+    (column,) = con.execute(query).fetchnumpy().values()
+    return np.asarray(column, np.int64)
 
 
-def _by_segment(pairs: pa.Table) -> Superseded:
-    segments, subjects = (pairs.column(name).to_numpy() for name in ("segment", "subject_high"))
+def _by_segment(con: duckdb.DuckDBPyConnection, pairs: str) -> Superseded:
+    segments, subjects = con.execute(f"SELECT segment, subject_high FROM {pairs}").fetchnumpy().values()
     return {int(segment): np.unique(subjects[segments == segment]) for segment in np.unique(segments)}

@@ -11,7 +11,7 @@ import duckdb
 from metering.lake import Lake, connect, give_files
 from metering.sql import sql
 from metering.state.files import BROKEN, COMPUTED, State, Store
-from metering.state.gather import give_open_events, give_retractions, give_superseded, superseded_of
+from metering.state.gather import give_open_events, give_retractions
 from metering.usage import meter
 from metering.usage.kept import Kept, give_kept
 
@@ -69,7 +69,7 @@ def with_usage(
 def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None:
     """Define what the relations of usage read, as the state has it; `quarantine` is there already."""
     store = Store(lake)
-    give_superseded(con, superseded_of(store, state))
+    give_files(con, "superseded", [store.root / state.superseded.name])
     con.execute(f"CREATE OR REPLACE TEMP TABLE disputed AS {sql('state', 'disputed')}")
     ((disputed,),) = con.execute("SELECT count(*) FROM disputed").fetchall()
     # Refused repeats are rare: for them all events are looked through, and else none.

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
 from metering.durable import sync
 from metering.failpoints import failpoint
@@ -44,9 +43,8 @@ def write_folder(con: duckdb.DuckDBPyConnection, store: Store, target: Target) -
     if is_open:
         ((subjects,),) = con.execute("SELECT count(DISTINCT subject_high) FROM moving").fetchall()
         return _sealed(path, target.segment, subjects, rows)
-    entries = con.sql(_written(con, "keys")).to_arrow_table()
-    arrays = {name: entries.column(name).to_numpy() for name in COLUMNS}
-    return _sealed(path, target.segment, write_entries(path, arrays), rows)
+    entries = con.execute(_written(con, "keys")).fetchnumpy()
+    return _sealed(path, target.segment, write_entries(path, {name: np.asarray(entries[name]) for name in COLUMNS}), rows)
 
 
 def _written(con: duckdb.DuckDBPyConnection, name: str) -> str:
@@ -88,7 +86,7 @@ def _parted(
     """One folder for each part of time, of what ended in it."""
     subjects, ends = ends_of(entries)
     places = np.searchsorted([since for since, _ in merging.parts], ends, "right") - 1
-    give(con, "chosen", pa.table({"subject_high": subjects, "segment": places + first}))
+    give(con, "chosen", {"subject_high": subjects, "segment": places + first})
     used = [int(place) for place in np.unique(places)]
     paths = {place: _create(store, False, first + place) for place in used}
     rows: dict[int, dict[str, int]] = {place: {} for place in used}
