@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -28,7 +27,7 @@ EDGES = sorted(
 )
 EXAMPLES = settings(
     max_examples=int(os.environ.get("METERING_EXAMPLES", "20")),
-    deadline=timedelta(seconds=5),
+    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,
 )
