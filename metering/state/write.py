@@ -44,7 +44,8 @@ def write_folder(con: duckdb.DuckDBPyConnection, store: Store, target: Target) -
         ((subjects,),) = con.execute("SELECT count(DISTINCT subject_high) FROM moving").fetchall()
         return _sealed(path, target.segment, subjects, rows)
     entries = con.execute(_written(con, "keys")).fetchnumpy()
-    return _sealed(path, target.segment, write_entries(path, {name: np.asarray(entries[name]) for name in COLUMNS}), rows)
+    subjects = write_entries(path, {name: np.asarray(entries[name]) for name in COLUMNS})
+    return _sealed(path, target.segment, subjects, rows)
 
 
 def _written(con: duckdb.DuckDBPyConnection, name: str) -> str:
