@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -165,12 +164,3 @@ def _store_prices(home: Home, con: sa.Connection, run: Run, drafts: Drafts) -> N
             run=run.run,
             close_month=month,
         )
-
-
-def unbillable_byte_micros(drafts: Drafts, month: str) -> Mapping[tuple[str, str], int]:
-    """The usage of a month that cannot be billed, by reason and account."""
-    found: dict[tuple[str, str], int] = defaultdict(int)
-    for item in drafts.rated.unbillable:
-        if item.usage.month == month:
-            found[item.reason, item.usage.account_id] += item.usage.byte_micros
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from hashlib import sha256
 
 import duckdb
@@ -47,11 +46,6 @@ LAKE_KEYS = tuple(half for name in ("event", "subject", "retracted", "vm") for h
 
 def _identities(events: pa.Table, prefix: str) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(events[f"{prefix}source"], events[f"{prefix}id"], SEPARATOR)
-
-
-def subject_keys(subjects: Iterable[str] | pa.Array) -> tuple[pa.Array, pa.Array]:
-    """The first and the second 8 bytes of each text's SHA-256, as big-endian signed integers."""
-    return text_keys(subjects if isinstance(subjects, pa.Array | pa.ChunkedArray) else pa.array(subjects, pa.string()))
 
 
 def text_keys(texts: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

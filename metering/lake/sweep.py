@@ -18,7 +18,6 @@ from metering.lake.store import Lake
 COMMITTED = ("events", "quarantine", "raw")
 """Folders whose files count only if the manifest names them."""
 SCRATCH = (".ingest.part", ".compact.part", ".fetched.part")
-GRACE_HOURS = 24
 HOUR = 3600 * 10**6
 
 

@@ -141,7 +141,7 @@ class SqliteBook(Book):
         """A log that grows because a reader holds the file open."""
         log = self.files[1]
         size = log.stat().st_size if log.exists() else 0
-        told = f"{log.name} has {size / 10**6:.0f} MB: a reader holds it open"
+        told = f"{log.name} has {size // 10**6} MB: a reader holds it open"
         return [(told, "End readers that run for hours.")] if size > LARGE_LOG else []
 
     def save(self, path: Path) -> None:

@@ -1,0 +1,227 @@
+"""The rules of the house, each with a sin that it finds."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HOUSE = ROOT / "metering"
+
+ORDER = [
+    *("errors", "shipped", "sql", "failpoints", "durable", "tabular", "schema", "values", "clock", "config"),
+    *("lake", "ledger", "events", "usage", "spark", "home"),
+    *("accounts", "charges", "invoices", "state", "payments", "corrections", "close"),
+    *("documents", "recovery", "reconcile", "reports", "checks", "telling", "doctor", "status", "nightly"),
+    *("api", "dashboard", "setup", "story", "demo", "cli"),
+]
+"""The rooms, and the files beside them: each knows only those before it."""
+
+EXACT = [
+    *("accounts", "charges", "close", "corrections", "events", "invoices", "ledger", "payments", "reconcile"),
+    *("reports", "state", "usage", "values"),
+]
+"""Where usage or money is handled."""
+
+FOLDERS = {"Path", "folder", "inbox", "path", "root", "scratch", "target"}
+"""What stands on the left of `/` where it joins paths."""
+
+CLOCKS = re.compile(r"(time\.(time|monotonic|perf_counter)(_ns)?|(datetime\.)?(datetime|date)\.(now|utcnow|today))")
+
+BY_OTHERS = {
+    "process_bind_param": "SQLAlchemy",
+    "process_result_value": "SQLAlchemy",
+    "dump": "psycopg",
+    "redirect_request": "urllib",
+    "REASONS": "test_events_lines.py: no other reason is ever given",
+    "CUSTOMERS": "test_payments_cards.py: each does what is said of it",
+    "collection_state": "test_payments_states.py",
+    "attach_raw": "test_events_ingest.py",
+}
+"""What is not called by us, and by whom."""
+
+EXACT_DIVISIONS = {"metering/usage/names.sql": "a whole number of days, in the words that DuckDB and Spark share"}
+
+
+@cache
+def parsed(text: str) -> ast.Module:
+    """A file's syntax."""
+    return ast.parse(text)
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """Each Python file with its room."""
+    for path in sorted(HOUSE.rglob("*.py")):
+        first = path.relative_to(HOUSE).parts[0]
+        yield first.removesuffix(".py"), path
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The rooms that a file imports, wherever it does so."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = node.module == "metering"
+            names = [f"metering.{alias.name}" for alias in node.names] if whole else [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("metering."))
+
+
+def uphill(room: str, text: str) -> list[str]:
+    """The rooms that a file of a room imports although they come after it."""
+    found = set(imported(parsed(text))) - {room, "__version__"}
+    return sorted(other for other in found if ORDER.index(other) > ORDER.index(room))
+
+
+def inexact(text: str) -> list[str]:
+    """Where binary fractions come in: literals, conversions, averages, data frames, and `/` between numbers."""
+    found = []
+    for node in ast.walk(parsed(text)):
+        sin = (
+            (isinstance(node, ast.Constant) and isinstance(node.value, float))
+            or (isinstance(node, ast.Call) and ast.unparse(node.func) == "float")
+            or (isinstance(node, ast.Attribute) and node.attr in ("df", "fetchdf", "to_pandas", "mean", "float64"))
+            or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and not _joins_paths(node))
+        )
+        if sin:
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")  # type: ignore[attr-defined]
+    return found
+
+
+def _joins_paths(node: ast.BinOp) -> bool:
+    left: ast.expr = node
+    while isinstance(left, ast.BinOp):
+        left = left.left
+    if isinstance(left, ast.Call):
+        left = left.func
+    return (left.attr if isinstance(left, ast.Attribute) else getattr(left, "id", "")) in FOLDERS
+
+
+def inexact_sql(text: str) -> list[str]:
+    """Types and functions of SQL that are binary fractions."""
+    words = re.findall(r"\b(?:double|float|real|avg|mean|median)\b|(?<!/)/(?![/*])", _code(text), re.IGNORECASE)
+    return [str(word) for word in words]
+
+
+def _code(text: str) -> str:
+    return re.sub(r"'[^']*'", "''", re.sub(r"--[^\n]*", "", text))
+
+
+def looks_at_the_clock(text: str) -> list[str]:
+    """Calls that ask what time it is."""
+    calls = (node.func for node in ast.walk(parsed(text)) if isinstance(node, ast.Call))
+    return [ast.unparse(call) for call in calls if CLOCKS.fullmatch(ast.unparse(call))]
+
+
+def defined(text: str) -> Iterator[str]:
+    """The functions, methods, classes and constants of a file."""
+    for node in ast.walk(parsed(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            decorated = {ast.unparse(each).split("(")[0].split(".")[-1] for each in node.decorator_list}
+            # A decorator of click's hands the function over; what Python or a library calls by its name is used.
+            if not decorated & {"command", "group", "callback", "override"}:
+                yield node.name
+    for node in parsed(text).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def unused(files: dict[str, str]) -> list[str]:
+    """Names that stand nowhere but where they are defined."""
+    words: dict[str, int] = {}
+    for text in files.values():
+        for word in re.findall(r"\w+", text):
+            words[word] = words.get(word, 0) + 1
+    names = [(path, name) for path, text in files.items() if path.endswith(".py") for name in defined(text)]
+    return sorted(f"{path}: {name}" for path, name in names if words[name] == 1 and not name.startswith("__"))
+
+
+def test_rooms_know_only_those_before_them() -> None:
+    found = {str(path): uphill(room, path.read_text()) for room, path in sources() if not room.startswith("__")}
+    assert {path: rooms for path, rooms in found.items() if rooms} == {
+        # The demo plays the commands, and is one.
+        str(HOUSE / "demo.py"): ["cli"],
+    }
+    assert set(ORDER) == {room for room, _ in sources()} - {"__init__", "__main__"}
+
+
+@pytest.mark.parametrize(
+    "text, rooms",
+    [
+        ("from metering.close.run import run_close", ["close"]),
+        ("def late():\n    from metering import cli", ["cli"]),
+        ("import metering.reports.ask", ["reports"]),
+        ("from metering.lake import Lake\nfrom metering import __version__", []),
+    ],
+)
+def test_a_room_that_knows_a_later_one_is_found(text: str, rooms: list[str]) -> None:
+    assert uphill("usage", text) == rooms
+
+
+def test_usage_and_money_are_exact() -> None:
+    found = {str(path.relative_to(ROOT)): inexact(path.read_text()) for room, path in sources() if room in EXACT}
+    found |= {str(path.relative_to(ROOT)): inexact_sql(path.read_text()) for path in HOUSE.rglob("*.sql")}
+    assert {path: sins for path, sins in found.items() if sins and path not in EXACT_DIVISIONS} == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["a = 0.5", "a = float(b)", "a = amount_minor / 100", "con.sql(q).df()", "a = (b + c) / 2", "c.mean()"]
+)
+def test_a_binary_fraction_is_found(text: str) -> None:
+    assert len(inexact(text)) == 1
+
+
+@pytest.mark.parametrize("text", ["SELECT CAST(a AS DOUBLE)", "SELECT avg(a)", "SELECT a / 2 -- half", "a::Float"])
+def test_a_binary_fraction_of_sql_is_found(text: str) -> None:
+    assert len(inexact_sql(text)) == 1
+
+
+@pytest.mark.parametrize("text", ["a = home.path / 'x' / y", "a = Path(b) / c", "isinstance(a, float)", "a // 2"])
+def test_paths_and_refusals_are_no_fractions(text: str) -> None:
+    assert inexact(text) == []
+
+
+@pytest.mark.parametrize("text", ["SELECT a // 2", "SELECT '1/2', 'float'", "-- avg, a/b"])
+def test_texts_and_whole_numbers_of_sql_are_no_fractions(text: str) -> None:
+    assert inexact_sql(text) == []
+
+
+def test_only_the_clock_knows_what_time_it_is() -> None:
+    found = {str(path.relative_to(HOUSE)): looks_at_the_clock(path.read_text()) for _, path in sources()}
+    assert [path for path, calls in found.items() if calls] == ["clock.py"]
+
+
+@pytest.mark.parametrize("text", ["time.time()", "datetime.now(UTC)", "datetime.datetime.utcnow()", "date.today()"])
+def test_a_look_at_the_clock_is_found(text: str) -> None:
+    assert looks_at_the_clock(text) == [text.split("(")[0]]
+
+
+def test_everything_is_used() -> None:
+    kinds = (".py", ".sql", ".html", ".typ", ".toml")
+    folders = [HOUSE, ROOT / "schemas", ROOT / "jobs", ROOT / ".ci"]
+    here = {
+        str(path.relative_to(ROOT)): path.read_text()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix in kinds
+    }
+    here["pyproject.toml"] = (ROOT / "pyproject.toml").read_text()
+    assert [each for each in unused(here) if each.split(": ")[1] not in BY_OTHERS] == []
+    # A relation is read by the name of its file; every file of `checks` is a check.
+    words = {word for text in here.values() for word in re.findall(r"[\w-]+", text)}
+    words |= {f"written_{name}" for name in ("lifespans", "size_changes", "anomalies", "keys", "events")}
+    words |= {f"focus-{name}" for name in ("billing-period", "cost-and-usage", "invoice-detail")}
+    relations = [path for path in here if path.endswith(".sql") and not path.startswith("metering/checks/")]
+    assert [path for path in relations if Path(path).name.split(".")[0] not in words] == []
+
+
+def test_what_nobody_uses_is_found() -> None:
+    files = {"a.py": "MOST = 3\ndef used(): ...\ndef idle(): ...\nclass Gone: ...", "b.py": "used()"}
+    assert unused(files) == ["a.py: Gone", "a.py: MOST", "a.py: idle"]
