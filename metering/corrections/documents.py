@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import sqlalchemy as sa
 
@@ -14,6 +14,7 @@ from metering.invoices.settlement import give_back
 from metering.ledger import postings as post
 from metering.ledger.book import insert, rows
 from metering.ledger.postings import Journal
+from metering.ledger.standing import balance_of, open_minor
 from metering.ledger.tables import metadata
 from metering.values import InvalidValue, format_money, parse_money, round_half_up
 
@@ -108,16 +109,22 @@ def void(con: sa.Connection, number: str, reason: str, now: int, run: int, *, re
     tax = _tax_in(standing, history.noted(number), gross)
     name = next_number(con, "VOID")
     transaction = journal.post("void", post.void(*standing.who, name, net=gross - tax, tax=tax))
-    brought = _send_back(con, journal, standing, number)
-    if gross + brought < due:
+    brought = _brought(con, number)
+    back = gross + sum(part.amount_minor for part in brought) - due
+    if back < 0:
         _refuse(number, "part of what is due on it was set off against a later invoice; it has to be paid first")
-    _return(con, journal, standing, history, gross + brought - due)
+    back = _less_gone(con, journal, standing, back)
+    back = _send_back(journal, standing, brought, back)
+    to_balance = _return(con, journal, standing, history, back)
     register(
         con, name, "void", now, run,
         invoice=number, account_id=account, currency=currency,
         amount_minor=gross, tax_minor=tax, rebill=int(rebill), reason=reason, transaction=transaction,
     )  # fmt: skip
     journal.touch(number)
+    journal.flush()
+    to_balance -= _pay_void(con, journal, standing, brought)
+    _set_aside(con, journal, standing, to_balance)
     journal.flush()
     return name
 
@@ -130,13 +137,27 @@ def _tax_in(standing: Standing, before: int, gross: int) -> int:
     return round_half_up((before + gross) * tax, total) - round_half_up(before * tax, total)
 
 
-def _send_back(con: sa.Connection, journal: Journal, standing: Standing, number: str) -> int:
-    """Undo what an invoice brought forward and withheld; how much that was."""
-    account, currency, _ = standing.who
+class Brought(NamedTuple):
+    """A part of what an invoice brought forward: of an earlier invoice, or what it withheld where there is none."""
+
+    earlier: str | None
+    is_void: bool
+    """Whether the earlier invoice has been made void since."""
+    amount_minor: int
+
+
+def _brought(con: sa.Connection, number: str) -> list[Brought]:
+    """What an invoice brought forward and withheld, in the order of posting."""
     entries, transactions = metadata().tables["entries"], metadata().tables["transactions"]
+    status = metadata().tables["invoice_status"]
     query = (
-        sa.select(transactions.c.kind, entries.c.reference, entries.c.debit_minor, entries.c.credit_minor)
+        sa.select(
+            sa.case((transactions.c.kind == "brought_forward", entries.c.reference)),
+            status.c.status,
+            entries.c.debit_minor - entries.c.credit_minor,
+        )
         .join(transactions, transactions.c.transaction == entries.c.transaction)
+        .outerjoin(status, status.c.invoice == entries.c.reference)
         .where(
             entries.c.invoice == number,
             entries.c.ledger_account == "receivable",
@@ -144,24 +165,61 @@ def _send_back(con: sa.Connection, journal: Journal, standing: Standing, number:
         )
         .order_by(entries.c.entry)
     )
-    total = 0
-    for kind, earlier, debit, credit in con.execute(query).all():
-        amount = debit - credit
-        total += amount
-        if kind == "brought_forward":
-            journal.post("sent_back", post.brought_forward(account, currency, number, earlier, -amount))
-        else:
+    return [Brought(earlier, state == "void", amount) for earlier, state, amount in con.execute(query)]
+
+
+def _send_back(journal: Journal, standing: Standing, brought: list[Brought], back: int) -> int:
+    """Undo what an invoice brought forward and withheld; what is left to return of an amount.
+
+    What it paid of an invoice that is void by now does not fall due there again, because that void has returned it
+    already: it is not returned a second time instead.
+    """
+    account, currency, number = standing.who
+    for earlier, is_void, amount in brought:
+        if earlier is None:
             journal.post("sent_back", post.withheld(account, currency, number, -amount))
-    return total
+            continue
+        settled = min(amount, back) if is_void else 0
+        back -= settled
+        journal.post("sent_back", post.brought_forward(account, currency, number, earlier, settled - amount))
+    return back
 
 
-def _return(con: sa.Connection, journal: Journal, standing: Standing, history: History, amount: int) -> None:
-    """Give back what was paid on a void invoice, less what refunds and lost disputes gave back before."""
+def _pay_void(con: sa.Connection, journal: Journal, standing: Standing, brought: list[Brought]) -> int:
+    """Pay from the balance what void invoices got back nevertheless, because it had not been paid; how much."""
+    account, currency, _ = standing.who
+    paid = 0
+    for earlier, is_void, _ in brought:
+        if earlier is not None and is_void:
+            owed = min(_standing(con, earlier).carried_minor, balance_of(con, account) - paid)
+            journal.post("carried_pay", post.carried_pay(account, currency, earlier, owed))
+            paid += owed
+    return paid
+
+
+def _set_aside(con: sa.Connection, journal: Journal, standing: Standing, amount: int) -> None:
+    """Set balance that came back aside for the account's open invoices, the oldest first."""
+    account, currency, _ = standing.who
+    for number, owed in open_minor(con, account):
+        aside = min(owed, max(amount, 0))
+        amount -= aside
+        journal.post("set_aside", post.set_aside(account, currency, number, aside))
+
+
+def _less_gone(con: sa.Connection, journal: Journal, standing: Standing, amount: int) -> int:
+    """What is left to return of an amount, less what refunds and lost disputes gave back before."""
     account, currency, number = standing.who
     for ledger_account, gone in _gone(con, number).items():
         part = min(gone, amount)
         journal.post("gone_already", post.gone_already(account, currency, number, ledger_account, part))
         amount -= part
+    return amount
+
+
+def _return(con: sa.Connection, journal: Journal, standing: Standing, history: History, amount: int) -> int:
+    """Give back what was paid on a void invoice; how much of it is balance."""
+    account, currency, number = standing.who
+    to_balance = 0
     steps = []
     for step, source in enumerate(give_back(amount, history.paid(number)), 1):
         reference = source.reference if source.source == "credit" else None
@@ -170,6 +228,7 @@ def _return(con: sa.Connection, journal: Journal, standing: Standing, history: H
             journal.post("credit_return", entries)
         else:
             journal.post("balance_return", post.balance_use(account, currency, number, -source.amount_minor))
+            to_balance += source.amount_minor
         steps.append(
             {
                 "invoice": number,
@@ -182,6 +241,7 @@ def _return(con: sa.Connection, journal: Journal, standing: Standing, history: H
             }
         )
     insert(con, "returns", steps)
+    return to_balance
 
 
 def _gone(con: sa.Connection, number: str) -> dict[str, int]:

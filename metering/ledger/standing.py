@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from metering.ledger.tables import metadata
+from metering.sql import sql
 
 
 class CreditStanding(NamedTuple):
@@ -45,6 +47,16 @@ def balances(con: sa.Connection) -> dict[str, int]:
         .group_by(_entries().account_id)
     )
     return {account: int(amount) for account, amount in con.execute(query)}
+
+
+def balance_of(con: sa.Connection, account: str) -> int:
+    """The balance of one account that is not set aside, in minor units."""
+    return int(con.scalar(_balance(), {"account_id": account}))
+
+
+@cache
+def _balance() -> sa.TextClause:
+    return sa.text(sql("ledger", "balance"))
 
 
 def credits(con: sa.Connection) -> list[CreditStanding]:

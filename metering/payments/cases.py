@@ -30,11 +30,6 @@ def collect_work(con: sa.Connection) -> list[tuple[str, str]]:
     return [(row.account_id, row.invoice) for row in _query(con, "work")]
 
 
-def balance_of(con: sa.Connection, account_id: str) -> int:
-    """The balance of an account, without what is set aside."""
-    return int(_query(con, "balance", account_id=account_id).scalar_one())
-
-
 def terms_of(case: Case, payments: Payments, gateway: Gateway) -> Terms:
     """What a new attempt for an invoice would be."""
     charge, carry = chargeable(case.receivable_minor, case.currency, payments, gateway)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home, Run
-from metering.payments.cases import balance_of, collect_work
+from metering.ledger.standing import balance_of
+from metering.payments.cases import collect_work
 from metering.payments.charge import Visit
 from metering.payments.desk import Desk
 from metering.payments.gateway import Gateway
@@ -154,9 +155,8 @@ def _pay_from_balance(desk: Desk, account_id: str, visits: Sequence[Visit]) -> N
     """Pay, oldest first, what the balance covers wholly; it is kept for one whose intent still lives."""
     kept = 0
     for visit in visits:
-        case = visit.case
-        due = case.receivable_minor + case.carried_minor
-        if case.status not in ("open", "carried") or due <= 0:
+        due = visit.case.due_minor
+        if due <= 0:
             continue
         with desk.book.read() as con:
             balance = balance_of(con, account_id)

@@ -11,7 +11,8 @@ from metering.failpoints import failpoint
 from metering.ledger import postings
 from metering.ledger.book import change, insert, rows
 from metering.ledger.postings import Journal
-from metering.payments.cases import balance_of, load_case, terms_of
+from metering.ledger.standing import balance_of
+from metering.payments.cases import load_case, terms_of
 from metering.payments.desk import Desk
 from metering.payments.gateway import TOO_SMALL, Intent, Refused
 from metering.payments.states import CANCELLED, MOVES, NOT_ACTED, REPLACED, Attempt, Case, Finding, Live
@@ -155,9 +156,8 @@ def use_reserved(con: sa.Connection, desk: Desk, invoice: str) -> list[Event]:
 def use_balance(con: sa.Connection, desk: Desk, invoice: str) -> list[Event]:
     """Pay all that is due on an invoice from the balance, if it covers that."""
     case = load_case(con, invoice)
-    due = case.receivable_minor + case.carried_minor
-    payable = case.status in ("open", "carried") and case.intent is None and not case.reserved_minor
-    if not payable or due <= 0 or balance_of(con, case.account_id) < due:
+    due = case.due_minor
+    if case.intent or case.reserved_minor or due <= 0 or balance_of(con, case.account_id) < due:
         return []
     journal = Journal(con, desk.now, desk.run.run)
     who = (case.account_id, case.currency, invoice)

@@ -102,6 +102,11 @@ class Case:
     intents_made: int
 
     @property
+    def due_minor(self) -> int:
+        """What balance can pay; a void invoice may owe what it carried before it was paid."""
+        return self.receivable_minor + self.carried_minor if self.status in ("open", "carried", "void") else 0
+
+    @property
     def card(self) -> tuple[str, str]:
         """The account's card as it is now."""
         return self.customer, self.payment_method
