@@ -70,6 +70,18 @@ def test_a_home_of_a_version_opens_proves_and_explains_itself(archive: Path, tmp
     home.run("verify")
 
 
+def test_what_a_void_sent_back_counts_no_more_as_brought_forward(home: Home) -> None:
+    """Up to version 5 an invoice that got its carry back stayed carried, also when it was paid."""
+    story = (Path(__file__).parent / "corrections" / "void_sends_back.txt").read_text("utf-8")
+    home.tell(story[: story.index("now 2026-08-01")])
+    with closing(sqlite3.connect(home.path / "ledger.db")) as con, con:
+        con.execute("UPDATE invoice_status SET status = 'carried' WHERE invoice = 'INV-2026-05-000001'")
+        con.execute("PRAGMA user_version = 5")
+    home.run("upgrade")
+    assert home.column("invoices", "status", "--month", "2026-05") == ["paid", "carried"]
+    home.run("verify")
+
+
 def old(tmp_path: Path) -> Home:
     return opened(min(FIXTURES, key=named), tmp_path)
 

@@ -9,7 +9,7 @@ FROM (
             WHEN 'void' IN (SELECT kind FROM corrections AS c WHERE c.invoice = i.invoice) THEN 'void'
             WHEN 'write_off' IN (SELECT kind FROM corrections AS c WHERE c.invoice = i.invoice) THEN 'uncollectible'
             WHEN coalesce(e.receivable_minor, 0) > 0 THEN 'open'
-            WHEN coalesce(e.carried_minor, 0) > 0 OR coalesce(e.is_brought_forward, false) THEN 'carried'
+            WHEN coalesce(e.carried_minor, 0) > 0 OR coalesce(e.brought_forward_minor, 0) > 0 THEN 'carried'
             ELSE 'paid'
         END AS status
     FROM invoices AS i
@@ -18,7 +18,8 @@ FROM (
             n.invoice,
             sum(CASE WHEN n.ledger_account = 'receivable' THEN n.debit_minor - n.credit_minor ELSE 0 END) AS receivable_minor,
             sum(CASE WHEN n.ledger_account = 'carried' THEN n.debit_minor - n.credit_minor ELSE 0 END) AS carried_minor,
-            bool_or(n.ledger_account = 'carried' AND t.kind = 'brought_forward') AS is_brought_forward
+            sum(CASE WHEN n.ledger_account = 'carried' AND t.kind IN ('brought_forward', 'sent_back') THEN n.credit_minor - n.debit_minor ELSE 0 END)
+                AS brought_forward_minor
         FROM entries AS n
         JOIN transactions AS t ON t.transaction = n.transaction
         WHERE n.invoice IS NOT NULL

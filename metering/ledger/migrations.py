@@ -47,5 +47,19 @@ def _decisions(con: sa.Connection, _: int) -> None:
     insert(con, "close_decisions", [dict(row) for row in found])
 
 
-STEPS: dict[int, Callable[[sa.Connection, int], None]] = {3: _notices, 4: _decisions}
+def _sent_back(con: sa.Connection, _: int) -> None:
+    """An invoice that a void sent its carry back to counted as brought forward, also once it was paid."""
+    from metering.ledger.postings import refresh_status
+
+    entries, transactions = metadata().tables["entries"], metadata().tables["transactions"]
+    query = (
+        sa.select(entries.c.invoice)
+        .join(transactions, transactions.c.transaction == entries.c.transaction)
+        .where(transactions.c.kind == "sent_back", entries.c.ledger_account == "carried")
+        .distinct()
+    )
+    refresh_status(con, con.scalars(query).all())
+
+
+STEPS: dict[int, Callable[[sa.Connection, int], None]] = {3: _notices, 4: _decisions, 5: _sent_back}
 """Each step by the version that it starts from; new tables are there already."""

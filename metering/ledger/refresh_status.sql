@@ -8,7 +8,7 @@ SELECT
         WHEN EXISTS (SELECT 1 FROM corrections AS c WHERE c.invoice = i.invoice AND c.kind = 'void') THEN 'void'
         WHEN EXISTS (SELECT 1 FROM corrections AS c WHERE c.invoice = i.invoice AND c.kind = 'write_off') THEN 'uncollectible'
         WHEN coalesce(e.receivable_minor, 0) > 0 THEN 'open'
-        WHEN coalesce(e.carried_minor, 0) > 0 OR coalesce(e.is_brought_forward, 0) = 1 THEN 'carried'
+        WHEN coalesce(e.carried_minor, 0) > 0 OR coalesce(e.brought_forward_minor, 0) > 0 THEN 'carried'
         ELSE 'paid'
     END,
     coalesce(e.receivable_minor, 0) + coalesce(e.carried_minor, 0)
@@ -19,7 +19,8 @@ LEFT JOIN (
         n.invoice,
         sum(CASE WHEN n.ledger_account = 'receivable' THEN n.debit_minor - n.credit_minor ELSE 0 END) AS receivable_minor,
         sum(CASE WHEN n.ledger_account = 'carried' THEN n.debit_minor - n.credit_minor ELSE 0 END) AS carried_minor,
-        max(CASE WHEN n.ledger_account = 'carried' AND t.kind = 'brought_forward' THEN 1 ELSE 0 END) AS is_brought_forward
+        sum(CASE WHEN n.ledger_account = 'carried' AND t.kind IN ('brought_forward', 'sent_back') THEN n.credit_minor - n.debit_minor ELSE 0 END)
+            AS brought_forward_minor
     FROM touched AS w
     JOIN entries AS n ON n.invoice = w.invoice
     JOIN transactions AS t ON t."transaction" = n."transaction"
