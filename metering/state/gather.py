@@ -55,7 +55,7 @@ def give_new_events(
 
 def give_open_events(con: duckdb.DuckDBPyConnection, store: Store, folders: Iterable[Folder]) -> None:
     """Define `open_events`: those of what can still change; `superseded` is there already."""
-    files = [store.path(folder, "events") for folder in folders if folder.is_open]
+    files = store.paths((folder for folder in folders if folder.is_open), "events")
     if files:
         give_files(con, "stored_events", files)
     else:

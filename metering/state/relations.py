@@ -77,13 +77,18 @@ def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None
     give_kept(
         con,
         [
-            Kept(relation, str(store.path(folder, relation)), None if folder.is_open else folder.ended_until)
+            Kept(
+                relation,
+                str(store.path(folder, relation)),
+                folder.rows[relation],
+                None if folder.is_open else folder.ended_until,
+            )
             for folder in state.folders
             for relation in COMPUTED
         ],
     )
     open_folders = [folder for folder in state.folders if folder.is_open]
-    give_files(con, "stored_changing", [store.path(folder, "lifespans") for folder in open_folders])
+    give_files(con, "stored_changing", store.paths(open_folders, "lifespans"))
     con.execute(f"CREATE OR REPLACE TEMP VIEW changing_lifespans AS {sql('state', 'changing_lifespans')}")
     give_open_events(con, store, open_folders)
     give_retractions(con, store, state)

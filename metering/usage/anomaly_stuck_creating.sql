@@ -1,12 +1,14 @@
 -- One snapshot that has been creating for 24 hours or longer and neither became ready nor ended.
-WITH fates AS (
-    SELECT
-        subject AS snapshot_id,
-        min(CASE WHEN type = 'snapshot.creating' THEN time END) AS creating_at,
-        count(CASE WHEN type <> 'snapshot.creating' THEN 1 END) AS outcomes
+WITH creating AS (
+    SELECT subject_high, subject_low, min(subject) AS snapshot_id, min(time) AS creating_at
     FROM lifecycle
-    WHERE type IN ('snapshot.creating', 'snapshot.ready', 'snapshot.failed', 'snapshot.deleted')
-    GROUP BY subject
+    WHERE type = 'snapshot.creating'
+    GROUP BY subject_high, subject_low
+),
+outcomes AS (
+    SELECT subject_high, subject_low
+    FROM lifecycle
+    WHERE type IN ('snapshot.ready', 'snapshot.failed', 'snapshot.deleted')
 )
 SELECT
     'stuck_creating' AS kind,
@@ -14,6 +16,7 @@ SELECT
     CAST(NULL AS STRING) AS account_id,
     creating_at AS occurred_at,
     'Creating for 24 hours or longer, and neither ready nor failed.' AS detail
-FROM fates
+FROM creating
+ANTI JOIN outcomes USING (subject_high, subject_low)
 CROSS JOIN scope
-WHERE outcomes = 0 AND creating_at <= now_us - 86400000000
+WHERE creating_at <= now_us - 86400000000

@@ -20,6 +20,7 @@ class Kept(NamedTuple):
 
     part: str
     path: str
+    rows: int
     ended_until: int | None
 
 
@@ -28,8 +29,8 @@ def give_kept(con: duckdb.DuckDBPyConnection, files: Iterable[Kept]) -> None:
 
     `disputed` names what refused repeats are about.
     """
-    con.execute("CREATE OR REPLACE TEMP TABLE kept_files (part VARCHAR, path VARCHAR, ended_until BIGINT)")
-    con.executemany("INSERT INTO kept_files VALUES (?, ?, ?)", list(files))
+    con.execute("CREATE OR REPLACE TEMP TABLE kept_files (part VARCHAR, path VARCHAR, rows BIGINT, ended_until BIGINT)")
+    con.executemany("INSERT INTO kept_files VALUES (?, ?, ?, ?)", list(files))
     _read(con, "lifespans", "stored_of_all_time")
     _read(con, "anomalies", "stored_anomalies")
     _define(con, "disputed_lifespans", "kept_disputed_lifespans")

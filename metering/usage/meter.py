@@ -31,6 +31,7 @@ _GIVEN = {
     "horizon": {"from_us": "BIGINT"},
     "periods": {"month": "VARCHAR", "period_start": "BIGINT", "period_end": "BIGINT"},
     "accounts": {"account_id": "VARCHAR"},
+    "strangers": {"account_id": "VARCHAR"},
     "unpriced": {
         "month": "VARCHAR",
         "account_id": "VARCHAR",
@@ -204,6 +205,8 @@ def anomalies(
     _give(con, "accounts", ((account,) for account in accounts))
     _give(con, "unpriced", unpriced)
     _give(con, "quarantine_resolutions", ((line,) for line in resolved))
+    strangers = con.execute(compose(con, "SELECT account_id FROM unknown_accounts", "usage")).fetchall()
+    _give(con, "strangers", strangers)
     with _of_all_time(con):
         return _ask(con, "anomalies", "kind", "snapshot_id", "occurred_at", "account_id", "detail")
 
