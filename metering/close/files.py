@@ -22,7 +22,7 @@ from metering.failpoints import failpoint
 from metering.home import Home
 from metering.invoices.allocations import allocate
 from metering.invoices.lines import ADJUSTMENT
-from metering.lake import give_files
+from metering.lake import give, give_files
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
 from metering.schema import arrow_schema, empty_table
@@ -134,8 +134,8 @@ def _allocate(
     bounds = {**inputs.closed, month: (inputs.period_start, inputs.period_end)}
     duck = open_meter(home, inputs, all_events=all_events)
     meter.set_periods(duck, periods_of({name: bounds[name] for name in months}, prices))
-    _give(duck, "lines", lines)
-    _give(duck, "rated", _rated(rated.prices))
+    give(duck, "lines", lines)
+    give(duck, "rated", _rated(rated.prices))
     _give_issued(home, con, duck, lines, month)
     return allocate(duck)
 
@@ -148,14 +148,14 @@ def _give_issued(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection
     void = set(rebilled(con, month))
     names = [row["invoice"] for row in earlier if row["invoice"] not in void]
     issued = rows(con, "invoice_lines", invoice=names) if names else []
-    _give(duck, "issued_lines", _table("invoice_lines", (tuple(row.values()) for row in issued)))
+    give(duck, "issued_lines", _table("invoice_lines", (tuple(row.values()) for row in issued)))
     files = [path_of(name, "allocations") for name in sorted({row["month"] for row in earlier})]
     for name in sorted({row["month"] for row in earlier}):
         publish(home, name)
     if files:
         give_files(duck, "issued_shares", (home.lake.at(path) for path in files))
     else:
-        _give(duck, "issued_shares", empty_table("allocations"))
+        give(duck, "issued_shares", empty_table("allocations"))
 
 
 def _rated(prices: list[Any]) -> pa.Table:
@@ -181,9 +181,3 @@ def _table(name: str, records: Iterable[Sequence[Any]]) -> pa.Table:
         arrays = [pa.array(values, field.type) for values, field in columns]
         batches.append(pa.record_batch(arrays, schema=fields))
     return pa.Table.from_batches(batches, fields).combine_chunks()
-
-
-def _give(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-    con.register("given_table", table)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_table")
-    con.unregister("given_table")

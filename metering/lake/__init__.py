@@ -5,7 +5,41 @@ manifest names it, and the manifest is swapped in one step. So a killed run leav
 is after. What only the ledger decides (closes, documents) lies here too, under `closes/`, made from the ledger.
 """
 
-from metering.lake.duck import answer, compose, connect, define, give_files, reads
+from metering.lake.duck import (
+    add,
+    answer,
+    compose,
+    connect,
+    copy,
+    count,
+    define,
+    drop,
+    every,
+    give,
+    give_files,
+    reads,
+    table,
+    view,
+)
 from metering.lake.store import Batch, Lake, Manifest, Merged
 
-__all__ = ["Batch", "Lake", "Manifest", "Merged", "answer", "compose", "connect", "define", "give_files", "reads"]
+__all__ = [
+    "Batch",
+    "Lake",
+    "Manifest",
+    "Merged",
+    "add",
+    "answer",
+    "compose",
+    "connect",
+    "copy",
+    "count",
+    "define",
+    "drop",
+    "every",
+    "give",
+    "give_files",
+    "reads",
+    "table",
+    "view",
+]

@@ -16,11 +16,12 @@ import pyarrow as pa
 
 from metering.errors import MeteringError
 from metering.lake import raw
-from metering.lake.duck import connect, give_files
+from metering.lake.duck import connect, every, give_files
 from metering.lake.files import sha256_of
 from metering.lake.layout import ROW_GROUP
 from metering.lake.store import Batch, File, Lake, Manifest, Merged
 from metering.schema import arrow_schema
+from metering.sql import sql
 
 TARGET_BYTES = 64 * 2**20
 """A merged file is not made larger than this, and files of half of it are left as they are."""
@@ -123,7 +124,7 @@ def _write(
         con.execute("SET preserve_insertion_order = true")
         lake.define_rows(con, "parts", table, group)
         columns = ", ".join(arrow_schema(table).names)
-        ordered = con.sql(f"SELECT {columns} FROM parts ORDER BY {_ORDER[table]}")
+        ordered = con.sql(every("parts", columns, order=_ORDER[table]))
         if table == "events":
             schema = arrow_schema(table)
             batches = ordered.to_arrow_reader(ROW_GROUP)
@@ -148,8 +149,7 @@ def unlike(lake: Lake, manifest: Manifest, merged: Merged) -> Iterator[str]:
         if file is not None:
             with connect() as con:
                 give_files(con, "rows_of_file", [lake.path(file)])
-                query = "SELECT batch, count(*) FROM rows_of_file GROUP BY batch"
-                found = dict(con.execute(query).fetchall())
+                found = dict(con.execute(sql("lake", "rows_by_batch")).fetchall())
         if found != wanted:
             name = file.path if file else f"the {table} of batches {merged.first} to {merged.last}"
             yield f"{name} does not hold the rows of its batches"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from metering.lake.elsewhere import bring
 from metering.sql import has_sql, sql
@@ -59,8 +60,7 @@ def give_files(
 ) -> None:
     """Define the rows of some Parquet files, or those of them for which a condition holds."""
     listed = ", ".join(f"'{text}'" for text in (str(path).replace("'", "''") for path in paths))
-    where = f" WHERE {cut}" if cut else ""
-    con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM read_parquet([{listed}]){where}")
+    view(con, name, every(f"read_parquet([{listed}])", columns, cut=cut or ""))
 
 
 def answer(con: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
@@ -70,10 +70,56 @@ def answer(con: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
         return con.execute(query).to_arrow_table()
 
 
+def view(con: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+    """Define a relation that is computed where it is read."""
+    con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}")
+
+
+def table(con: duckdb.DuckDBPyConnection, name: str, query: str, values: Sequence[object] = ()) -> None:
+    """Compute a relation now, once for all that read it; `values` are those of the query's parameters."""
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}", values)
+
+
+def add(con: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+    """Add rows to a relation that was computed."""
+    con.execute(f"INSERT INTO {name} {query}")
+
+
+def every(relation: str, columns: str = "*", *, order: str = "", cut: str = "") -> str:
+    """The query for a relation: all of it, or some columns, sorted, or those rows for which a condition holds."""
+    where, by = (f" WHERE {cut}" if cut else ""), (f" ORDER BY {order}" if order else "")
+    return f"SELECT {columns} FROM {relation}{where}{by}"
+
+
+def give(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | Mapping[str, NDArray[Any]]) -> None:
+    """Hand in a relation; as NumPy's columns where they are at hand, because Arrow loads pandas to make a table."""
+    con.register("given", rows if isinstance(rows, pa.Table) else dict(rows))
+    table(con, name, every("given"))
+    con.unregister("given")
+
+
+def count(con: duckdb.DuckDBPyConnection, query: str) -> int:
+    """How many rows a query has."""
+    ((rows,),) = con.execute(f"SELECT count(*) FROM ({query})").fetchall()
+    return int(rows)
+
+
+def copy(con: duckdb.DuckDBPyConnection, query: str, path: Path, form: str) -> int:
+    """Write the rows of a query to a Parquet file; how many there are."""
+    target = str(path).replace("'", "''")
+    ((rows,),) = con.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, {form})").fetchall()
+    return int(rows)
+
+
+def drop(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Forget a relation that was computed."""
+    con.execute(f"DROP TABLE IF EXISTS temp.{name}")
+
+
 def define(con: duckdb.DuckDBPyConnection, room: str, *names: str, kind: Literal["VIEW", "TABLE"] = "VIEW") -> None:
     """Define relations from `metering/<room>/<name>.sql`, each as a temporary view or table of that name."""
     for name in names:
-        con.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {sql(room, name)}")
+        (view if kind == "VIEW" else table)(con, name, sql(room, name))
 
 
 def compose(con: duckdb.DuckDBPyConnection, query: str, *rooms: str) -> str:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
-from metering.lake.duck import FEW, give_files
+from metering.lake.duck import FEW, add, every, give, give_files, view
 from metering.lake.elsewhere import Compute, Parts, compute_elsewhere
 from metering.lake.files import Changed, Claim, Files, Folder, sha256_of
 from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
@@ -295,7 +295,7 @@ class Lake:
         for table in ("events", "quarantine"):
             self._between(con, table, table, manifest, 0, last)
         if sum(batch.events.rows for batch in manifest.batches if batch.events) <= FEW_EVENTS:
-            con.execute(f"CREATE OR REPLACE TEMP VIEW {FEW} AS SELECT 1")
+            view(con, FEW, sql("lake", "few_events"))
 
     def attach_usage(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
         """Have usage computed over all batches up to `through`: by the connection, or by the engine of this lake.
@@ -337,12 +337,11 @@ class Lake:
         manifest = self.manifest()
         batches = [batch for batch in manifest.batches if batch.batch in numbers and batch.raw]
         places = manifest.raw_places()
-        con.register("raw_given", empty_table("raw"))
-        con.execute("CREATE OR REPLACE TEMP TABLE raw AS FROM raw_given")
+        give(con, "raw", empty_table("raw"))
         for batch in batches:
             for rows in self.raw_lines(batch, places[batch.batch]):
                 con.register("raw_given", rows)
-                con.execute("INSERT INTO raw FROM raw_given")
+                add(con, "raw", every("raw_given"))
         con.unregister("raw_given")
 
     def raw_lines(self, batch: Batch, place: RawPlace | None = None) -> Iterator[pa.Table]:
@@ -409,8 +408,8 @@ class Lake:
         if new := [file for file in files if file.layout == LAYOUT]:
             columns = ", ".join(arrow_schema(table).names)
             give_files(con, f"{name}_keyed", self._paths(new), cut, columns)
-            rows = f"{rows}\nUNION ALL\nSELECT * FROM {name}_keyed"
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {rows}")
+            rows = f"{rows}\nUNION ALL\n{every(name + '_keyed')}"
+        view(con, name, rows)
 
     def _paths(self, files: Iterable[File]) -> list[Path]:
         listed = list(files)

@@ -13,7 +13,7 @@ import msgspec
 
 from metering.errors import MeteringError
 from metering.failpoints import failpoint
-from metering.lake import Lake, compose, connect
+from metering.lake import Lake, add, compose, connect, every, table, view
 from metering.sql import sql
 from metering.state import policy
 from metering.state.files import BROKEN, Folder, State, Store
@@ -137,15 +137,15 @@ class _Draft:
             give_retractions(con, store, before)
         else:
             give_new_events(con, lake, 0, 0)
-            con.execute(f"CREATE OR REPLACE TEMP VIEW known_retractions AS {sql('state', 'new_retractions')}")
-        con.execute("CREATE OR REPLACE TEMP TABLE all_retractions AS FROM known_retractions")
-        con.execute("CREATE OR REPLACE TEMP VIEW known_retractions AS FROM all_retractions")
+            view(con, "known_retractions", sql("state", "new_retractions"))
+        table(con, "all_retractions", every("known_retractions"))
+        view(con, "known_retractions", every("all_retractions"))
 
     def take(self, part: Part) -> None:
         """Take in new events: all that they touch is computed again, and lies in folders of its own from now on."""
         con = self.con
         give_new_events(con, self.lake, part.after, part.through, part.cut)
-        con.execute(f"INSERT INTO all_retractions {sql('state', 'new_retractions')}")
+        add(con, "all_retractions", sql("state", "new_retractions"))
         meter.set_now(con, self.now)
         moved = gather(con, self.lake, self.store, self.folders, self.superseded, "taken_events")
         self.superseded = both(self.superseded, moved)
@@ -160,10 +160,10 @@ class _Draft:
     def _compute(self) -> None:
         """The relations of usage over the events of what is touched; what of it has ended by now."""
         con = self.con
-        con.execute(f"CREATE OR REPLACE TEMP VIEW events AS {sql('state', 'events_to_compute')}")
+        view(con, "events", sql("state", "events_to_compute"))
         meter.open_relations(con, self.now, UTC, keep_lifespans=True)
         for room, name in (("state", "placed"), ("usage", "anomalies_for_ever")):
-            con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {compose(con, sql(room, name), 'state', 'usage')}")
+            table(con, name, compose(con, sql(room, name), "state", "usage"))
 
     def _written(self, target: Target) -> Folder:
         self.number += 1

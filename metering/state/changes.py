@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC
 
 import duckdb
+import numpy as np
 
-from metering.lake import Lake, connect
+from metering.lake import Lake, connect, every, give, view
 from metering.sql import sql
 from metering.state.files import BROKEN, Store
 from metering.state.gather import gather, give_new_events, give_retractions, superseded_of
@@ -37,9 +38,9 @@ def changed_usage(
         give_retractions(con, store, state)
         meter.set_now(con, meter.EVER)
         gather(con, lake, store, state.folders, superseded_of(con, store, state), "known_events")
-        con.execute(f"CREATE OR REPLACE TEMP TABLE compared AS SELECT {after} AS earlier")
-        con.execute(f"CREATE OR REPLACE TEMP VIEW events_to_compute AS {sql('state', 'events_to_compute')}")
-        con.execute(f"CREATE OR REPLACE TEMP VIEW events_before AS {sql('state', 'events_before')}")
+        give(con, "compared", {"earlier": np.array([after])})
+        view(con, "events_to_compute", sql("state", "events_to_compute"))
+        view(con, "events_before", sql("state", "events_before"))
         before, now = (_usage(con, events, periods) for events in ("events_before", "events_to_compute"))
     except BROKEN:
         return None
@@ -48,7 +49,7 @@ def changed_usage(
 
 def _usage(con: duckdb.DuckDBPyConnection, events: str, periods: Sequence[meter.Period]) -> dict[tuple[str, ...], int]:
     """Byte-microseconds of some events by period, account, SKU and region."""
-    con.execute(f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM {events}")
+    view(con, "events", every(events))
     meter.open_relations(con, max(period.period_end for period in periods), UTC)
     meter.set_periods(con, periods)
     return meter.usage_of(meter.account_usage(con), *_KEY)

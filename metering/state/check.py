@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from metering.lake import Lake, compose, connect
+from metering.lake import Lake, compose, connect, count, drop, every, table, view
 from metering.sql import sql
 from metering.state.files import STATE, Store
 from metering.state.relations import give_state
@@ -26,16 +26,14 @@ def differences(lake: Lake, memory_limit: str | None = None) -> list[str]:
     lake.attach(con, state.batch)
     meter.open_relations(con, state.now, UTC, keep_lifespans=True)
     for name in _RELATIONS:
-        text = compose(con, f"SELECT * FROM {name}", "usage")
-        con.execute(f"CREATE TEMP TABLE computed_{name} AS {text}")
-    con.execute("DROP TABLE lifespans")
+        table(con, f"computed_{name}", compose(con, every(name), "usage"))
+    drop(con, "lifespans")
     give_state(con, lake, state)
     meter.set_periods(con, ())
     found = []
     for name in _RELATIONS:
-        con.execute(f"CREATE OR REPLACE TEMP VIEW computed AS SELECT * FROM computed_{name}")
-        con.execute(f"CREATE OR REPLACE TEMP VIEW maintained AS SELECT * FROM {name}")
-        ((count,),) = con.execute(f"SELECT count(*) FROM ({sql('state', 'differing')})").fetchall()
-        if count:
-            found.append(f"the state's {name} differ from what the events say in {count} rows; {REMEDY}")
+        view(con, "computed", every(f"computed_{name}"))
+        view(con, "maintained", every(name))
+        if rows := count(con, sql("state", "differing")):
+            found.append(f"the state's {name} differ from what the events say in {rows} rows; {REMEDY}")
     return found

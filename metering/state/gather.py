@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import duckdb
 import numpy as np
 
 from metering.events.identities import Identities
 from metering.events.keys import identity_keys
-from metering.lake import Lake, give_files
+from metering.lake import Lake, define, every, give, give_files, table, view
 from metering.sql import sql
 from metering.state.files import Folder, State, Store
 from metering.state.index import NONE, Index, Keys
@@ -45,12 +45,12 @@ def give_new_events(
     identities names.
     """
     lake.attach_events(con, "lake_events", after, through, cut)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE new_events AS {sql('state', 'columns')}")
-    _define(con, "retracted_identities")
-    identities = con.sql("FROM retracted_identities").to_arrow_table()
+    table(con, "new_events", sql("state", "columns"))
+    define(con, "state", "retracted_identities", kind="TABLE")
+    identities = con.sql(every("retracted_identities")).to_arrow_table()
     keys = identity_keys(*(identities.column(name).combine_chunks() for name in ("source", "id")))
     _give_past_events(con, lake, Identities(lake).batches_of(keys, after) if len(keys) else ())
-    _define(con, "targets")
+    define(con, "state", "targets", kind="TABLE")
 
 
 def give_open_events(con: duckdb.DuckDBPyConnection, store: Store, folders: Iterable[Folder]) -> None:
@@ -59,8 +59,8 @@ def give_open_events(con: duckdb.DuckDBPyConnection, store: Store, folders: Iter
     if files:
         give_files(con, "stored_events", files)
     else:
-        con.execute(f"CREATE OR REPLACE TEMP VIEW stored_events AS {sql('state', 'no_events')}")
-    con.execute(f"CREATE OR REPLACE TEMP VIEW open_events AS {sql('state', 'open_events')}")
+        view(con, "stored_events", sql("state", "no_events"))
+    view(con, "open_events", sql("state", "open_events"))
 
 
 def give_retractions(con: duckdb.DuckDBPyConnection, store: Store, state: State) -> None:
@@ -83,12 +83,12 @@ def gather(
     """
     give_superseded(con, superseded)
     give_open_events(con, store, folders)
-    con.execute(f"CREATE OR REPLACE TEMP VIEW arriving AS {sql('state', 'arriving')}")
-    _define(con, "touched", "deleted_vms", "touched_open", "held_events")
+    view(con, "arriving", sql("state", "arriving"))
+    define(con, "state", "touched", "deleted_vms", "touched_open", "held_events", kind="TABLE")
     moved = _by_segment(con, "touched_open")
     indexes = {folder.segment: Index(store.root / folder.name) for folder in folders if not folder.is_open}
-    touched = _keys(con, "FROM touched ORDER BY subject_high")
-    vms, since = (_keys(con, f"SELECT {name} FROM deleted_vms ORDER BY vm_high") for name in ("vm_high", "since"))
+    touched = _keys(con, "touched", "subject_high")
+    vms, since = (_keys(con, "deleted_vms", "vm_high", name) for name in ("vm_high", "since"))
     batches: set[int] = set()
     for segment, index in indexes.items():
         found = np.union1d(index.subjects(touched), index.snapshots_of(vms, since))
@@ -99,39 +99,28 @@ def gather(
     recalled = [gone for segment, gone in moved.items() if segment in indexes]
     give(con, "recalled", {"subject_high": np.unique(np.concatenate([NONE, *recalled]))})
     _give_past_events(con, lake, batches)
-    _define(con, "recalled_events")
+    define(con, "state", "recalled_events", kind="TABLE")
     for name, text in (("known_events", "known_events"), ("gathered", relation)):
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql('state', text)}")
-    _define(con, "vms_at_hand")
-    at_hand = _keys(con, "FROM vms_at_hand ORDER BY subject_high")
+        view(con, name, sql("state", text))
+    define(con, "state", "vms_at_hand", kind="TABLE")
+    at_hand = _keys(con, "vms_at_hand", "subject_high")
     _give_past_events(con, lake, set().union(*(index.batches(at_hand) for index in indexes.values())))
-    _define(con, "standing_deletions")
+    define(con, "state", "standing_deletions", kind="TABLE")
     return moved
 
 
 def _give_past_events(con: duckdb.DuckDBPyConnection, lake: Lake, batches: Collection[int]) -> None:
     """Define `past_events`: those of some batches."""
     lake.attach_batches(con, "lake_events", batches)
-    con.execute(f"CREATE OR REPLACE TEMP VIEW past_events AS {sql('state', 'columns')}")
+    view(con, "past_events", sql("state", "columns"))
 
 
-def _define(con: duckdb.DuckDBPyConnection, *names: str) -> None:
-    for name in names:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql('state', name)}")
-
-
-def give(con: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, Keys]) -> None:
-    """Define a relation of columns; as NumPy's, because Arrow loads pandas to make a table of them."""
-    con.register("given_columns", dict(columns))
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM given_columns")
-    con.unregister("given_columns")
-
-
-def _keys(con: duckdb.DuckDBPyConnection, query: str) -> Keys:
-    (column,) = con.execute(query).fetchnumpy().values()
+def _keys(con: duckdb.DuckDBPyConnection, relation: str, order: str, name: str | None = None) -> Keys:
+    """A column of a relation, sorted by itself or by another."""
+    (column,) = con.execute(every(relation, name or order, order=order)).fetchnumpy().values()
     return np.asarray(column, np.int64)
 
 
 def _by_segment(con: duckdb.DuckDBPyConnection, pairs: str) -> Superseded:
-    segments, subjects = con.execute(f"SELECT segment, subject_high FROM {pairs}").fetchnumpy().values()
+    segments, subjects = con.execute(every(pairs, "segment, subject_high")).fetchnumpy().values()
     return {int(segment): np.unique(subjects[segments == segment]) for segment in np.unique(segments)}

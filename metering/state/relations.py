@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import duckdb
 
-from metering.lake import Lake, connect, give_files
+from metering.lake import Lake, connect, count, every, give_files, table, view
 from metering.sql import sql
 from metering.state.files import BROKEN, COMPUTED, State, Store
 from metering.state.gather import give_open_events, give_retractions
@@ -70,8 +70,8 @@ def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None
     """Define what the relations of usage read, as the state has it; `quarantine` is there already."""
     store = Store(lake)
     give_files(con, "superseded", [store.root / state.superseded.name])
-    con.execute(f"CREATE OR REPLACE TEMP TABLE disputed AS {sql('state', 'disputed')}")
-    ((disputed,),) = con.execute("SELECT count(*) FROM disputed").fetchall()
+    table(con, "disputed", sql("state", "disputed"))
+    disputed = count(con, every("disputed"))
     # Refused repeats are rare: for them all events are looked through, and else none.
     lake.attach_events(con, "disputed_events", 0, state.batch if disputed else 0)
     give_kept(
@@ -89,7 +89,7 @@ def give_state(con: duckdb.DuckDBPyConnection, lake: Lake, state: State) -> None
     )
     open_folders = [folder for folder in state.folders if folder.is_open]
     give_files(con, "stored_changing", store.paths(open_folders, "lifespans"))
-    con.execute(f"CREATE OR REPLACE TEMP VIEW changing_lifespans AS {sql('state', 'changing_lifespans')}")
+    view(con, "changing_lifespans", sql("state", "changing_lifespans"))
     give_open_events(con, store, open_folders)
     give_retractions(con, store, state)
-    con.execute(f"CREATE OR REPLACE TEMP VIEW events AS {sql('state', 'open_and_retractions')}")
+    view(con, "events", sql("state", "open_and_retractions"))

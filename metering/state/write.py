@@ -11,11 +11,11 @@ import numpy as np
 
 from metering.durable import sync
 from metering.failpoints import failpoint
-from metering.lake import compose, give_files
+from metering.lake import compose, copy, count, drop, every, give, give_files, table
 from metering.lake.files import sha256_of
 from metering.sql import sql
 from metering.state.files import COMPUTED, Folder, Side, Store, seal_folder
-from metering.state.gather import Superseded, give, give_superseded
+from metering.state.gather import Superseded, give_superseded
 from metering.state.index import COLUMNS, NONE, Entries, Held, Index, ends_of, merged_entries, of_part, write_entries
 from metering.state.policy import Merging
 
@@ -33,19 +33,18 @@ class Target(NamedTuple):
 
 def write_folder(con: duckdb.DuckDBPyConnection, store: Store, target: Target) -> Folder:
     """Write what the computed relations have for a folder."""
-    con.execute("CREATE OR REPLACE TEMP TABLE target (segment BIGINT, since BIGINT, until BIGINT)")
-    con.execute("INSERT INTO target VALUES (?, ?, ?)", list(target))
-    con.execute(f"CREATE OR REPLACE TEMP TABLE moving AS {sql('state', 'moving')}")
+    table(con, "target", sql("state", "target"), target)
+    table(con, "moving", sql("state", "moving"))
     is_open = target.since is None
     path = _create(store, is_open, target.segment)
     names = (*COMPUTED, "events") if is_open else COMPUTED
     rows = {name: _copy(con, _written(con, name), path, name) for name in names}
     if is_open:
-        ((subjects,),) = con.execute("SELECT count(DISTINCT subject_high) FROM moving").fetchall()
+        subjects = count(con, every("moving", "DISTINCT subject_high"))
         return _sealed(path, target.segment, subjects, rows)
     entries = con.execute(_written(con, "keys")).fetchnumpy()
-    subjects = write_entries(path, {name: np.asarray(entries[name]) for name in COLUMNS})
-    return _sealed(path, target.segment, subjects, rows)
+    held = write_entries(path, {name: np.asarray(entries[name]) for name in COLUMNS})
+    return _sealed(path, target.segment, held, rows)
 
 
 def _written(con: duckdb.DuckDBPyConnection, name: str) -> str:
@@ -73,7 +72,7 @@ def _merge_rows(
     con: duckdb.DuckDBPyConnection, store: Store, members: Sequence[Folder], segment: int
 ) -> tuple[Path, dict[str, int]]:
     path = _create(store, members[0].is_open, segment)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE target AS SELECT {segment} AS segment")
+    give(con, "target", {"segment": np.array([segment])})
     rows = {}
     for name in members[0].rows:
         give_files(con, "merging", [store.path(one, name) for one in members])
@@ -93,10 +92,10 @@ def _parted(
     rows: dict[int, dict[str, int]] = {place: {} for place in used}
     for name in COMPUTED:
         give_files(con, "merging", [store.path(one, name) for one in merging.members])
-        con.execute(f"CREATE OR REPLACE TEMP TABLE parted AS {sql('state', 'parted')}")
+        table(con, "parted", sql("state", "parted"))
         for place, path in paths.items():
-            rows[place][name] = _copy(con, f"SELECT * FROM parted WHERE segment = {first + place}", path, name)
-    con.execute("DROP TABLE parted")
+            rows[place][name] = _copy(con, every("parted", cut=f"segment = {first + place}"), path, name)
+    drop(con, "parted")
     part_of = places[np.searchsorted(subjects, entries["subject_high"])]
     return [
         _sealed(path, first + place, write_entries(path, of_part(entries, part_of == place)), rows[place])
@@ -107,7 +106,7 @@ def _parted(
 def write_side(con: duckdb.DuckDBPyConnection, store: Store, relation: str, number: int) -> Side:
     """Write a relation to a file beside the folders."""
     path = store.root / f"{relation.rpartition('_')[2]}-{number:06}.parquet"
-    _copy_to(con, f"FROM {relation}", path)
+    copy(con, every(relation), path, FORM)
     sync(path)
     return Side(path.name, sha256_of(path))
 
@@ -119,15 +118,9 @@ def _create(store: Store, is_open: bool, segment: int) -> Path:
 
 
 def _copy(con: duckdb.DuckDBPyConnection, query: str, folder: Path, name: str) -> int:
-    count = _copy_to(con, query, folder / f"{name}.parquet")
+    rows = copy(con, query, folder / f"{name}.parquet", FORM)
     failpoint("state.during_files")
-    return count
-
-
-def _copy_to(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
-    target = str(path).replace("'", "''")
-    ((count,),) = con.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, {FORM})").fetchall()
-    return int(count)
+    return rows
 
 
 def _sealed(path: Path, segment: int, held: Held | int, rows: dict[str, int]) -> Folder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.lake import give_files
+from metering.lake import give_files, table, view
 from metering.sql import sql
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def give_kept(con: duckdb.DuckDBPyConnection, files: Iterable[Kept]) -> None:
 
     `disputed` names what refused repeats are about.
     """
-    con.execute("CREATE OR REPLACE TEMP TABLE kept_files (part VARCHAR, path VARCHAR, rows BIGINT, ended_until BIGINT)")
-    con.executemany("INSERT INTO kept_files VALUES (?, ?, ?, ?)", list(files))
+    columns = zip(*files, strict=True)
+    table(con, "kept_files", sql("usage", "kept_files"), [list(column) for column in columns])
     _read(con, "lifespans", "stored_of_all_time")
     _read(con, "anomalies", "stored_anomalies")
     _define(con, "disputed_lifespans", "kept_disputed_lifespans")
@@ -57,4 +57,4 @@ def _read(con: duckdb.DuckDBPyConnection, part: str, name: str, from_us: int | N
 
 
 def _define(con: duckdb.DuckDBPyConnection, name: str, text: str) -> None:
-    con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql('usage', text)}")
+    view(con, name, sql("usage", text))

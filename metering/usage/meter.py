@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from metering.errors import MeteringError
-from metering.lake import answer, compose
+from metering.lake import answer, compose, drop, every, table
 from metering.lake.elsewhere import keep, tell, untell
 from metering.sql import sql
 from metering.usage.kept import is_kept, narrow
@@ -91,7 +91,7 @@ def compute_lifespans(con: duckdb.DuckDBPyConnection) -> None:
     Those that come from files are read where they are needed.
     """
     if not is_kept(con) and not keep(con, "lifespans"):
-        con.execute(f"CREATE OR REPLACE TEMP TABLE lifespans AS {compose(con, sql('usage', 'lifespans'), 'usage')}")
+        table(con, "lifespans", compose(con, sql("usage", "lifespans"), "usage"))
 
 
 def set_now(con: duckdb.DuckDBPyConnection, now: int) -> None:
@@ -112,7 +112,7 @@ def set_periods(con: duckdb.DuckDBPyConnection, periods: Iterable[Period], *, al
     elif alive_after is not None:
         _give(con, "horizon", [(alive_after,)])
     else:
-        con.execute("DROP TABLE IF EXISTS temp.horizon")
+        drop(con, "horizon")
 
 
 def months_between(first: Month, last: Month) -> list[Month]:
@@ -186,7 +186,7 @@ def first_month(con: duckdb.DuckDBPyConnection, zone: tzinfo) -> Month | None:
     """The month in which the first usage up to now lies; None where there is none."""
     with _of_all_time(con):
         name = "kept_first_usage" if is_kept(con) else "first_usage"
-        ((used_from,),) = con.execute(compose(con, f"SELECT used_from FROM {name}", "usage")).fetchall()
+        ((used_from,),) = con.execute(compose(con, every(name, "used_from"), "usage")).fetchall()
     return None if used_from is None else Month.of(used_from, zone)
 
 
@@ -229,7 +229,7 @@ def _of_all_time(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
     finally:
-        con.execute("DROP TABLE horizon")
+        drop(con, "horizon")
         untell(con, "horizon")
 
 
@@ -240,7 +240,7 @@ def _give(con: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[object
     lists = [[row[i] for row in values] for i in range(len(columns))]
     fields = ", ".join(f"CAST(unnest(?) AS {kind}) AS {column}" for column, kind in columns.items())
     con.unregister(name)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {fields}", lists)
+    table(con, name, f"SELECT {fields}", lists)
     tell(con, name)
 
 
@@ -250,7 +250,7 @@ def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
 
     order = ", ".join(f"{column} NULLS FIRST" for column in sort)
     try:
-        query = compose(con, f"SELECT * FROM {name} ORDER BY {order}", "usage")
+        query = compose(con, every(name, order=order), "usage")
         table = answer(con, query) if name in _SHORT else con.sql(query).to_arrow_table()
         if "byte_micros" in table.column_names:
             # DuckDB 1.5 lets a sum grow a little past 38 digits.
