@@ -37,17 +37,17 @@ class FakeGateway(Limits):
         self.calls: list[str] = []
         self._answers: dict[str, Intent | Refused] = {}
         self._bodies: dict[str, tuple[object, ...]] = {}
-        self._late: list[Callable[[], object]] = []
+        self._late: list[tuple[str, str, tuple[Any, ...]]] = []
         self._count: Counter[str] = Counter()
 
     def create(self, order: Order, key: str) -> Intent:
-        return self._send("create", key, (order,), lambda: self._create(order))
+        return self._send("create", key, (order,))
 
     def confirm(self, ref: str, payment_method: str, key: str) -> Intent:
-        return self._send("confirm", key, (ref, payment_method), lambda: self._confirm(ref, payment_method))
+        return self._send("confirm", key, (ref, payment_method))
 
     def cancel(self, ref: str, key: str) -> Intent:
-        return self._send("cancel", key, (ref,), lambda: self._cancel(ref))
+        return self._send("cancel", key, (ref,))
 
     def read(self, ref: str) -> Intent:
         return self._over_the_network("read", lambda: self.intents[ref])
@@ -69,43 +69,51 @@ class FakeGateway(Limits):
     def deliver_late(self) -> None:
         """Requests that were under way all the time arrive now."""
         late, self._late = self._late, []
-        for arrive in late:
-            arrive()
+        for request in late:
+            with suppress(Refused):
+                self._arrive(*request)
+
+    def next_fault(self, name: str) -> str:
+        """What the network does to the next call."""
+        return self.faults.pop(0) if self.faults else "none"
 
     def act(self, ref: str, succeed: bool) -> None:
         """The customer passes or fails 3-D Secure."""
         intent = self.intents[ref]
         if intent.status == "action_required" and succeed:
-            self._capture(intent)
+            self.capture(intent)
         elif intent.status == "action_required":
             self._put(intent, status="unconfirmed", decline="authentication_failed")
 
-    def _send(self, name: str, key: str, body: tuple[object, ...], effect: Callable[[], Intent]) -> Intent:
+    def _send(self, name: str, key: str, body: tuple[Any, ...]) -> Intent:
         assert self._bodies.setdefault(key, body) == body, f"the key {key} was sent with two bodies"
+        return self._over_the_network(name, lambda: self._arrive(name, key, body), (name, key, body))
 
-        def arrive() -> Intent:
-            if key not in self._answers:
-                try:
-                    self._answers[key] = effect()
-                except Refused as refusal:
-                    self._answers[key] = refusal
-            answer = self._answers[key]
-            if isinstance(answer, Refused):
-                raise answer
-            return answer
+    def _arrive(self, name: str, key: str, body: tuple[Any, ...]) -> Intent:
+        if key not in self._answers:
+            try:
+                self._answers[key] = getattr(self, f"_{name}")(*body)
+            except Refused as refusal:
+                self._answers[key] = refusal
+        answer = self._answers[key]
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
 
-        return self._over_the_network(name, arrive)
-
-    def _over_the_network(self, name: str, arrive: Callable[[], Intent]) -> Intent:
+    def _over_the_network(
+        self, name: str, arrive: Callable[[], Any], request: tuple[str, str, tuple[Any, ...]] | None = None
+    ) -> Any:
         self.calls.append(name)
-        fault = self.faults.pop(0) if self.faults else "none"
-        if fault == "delayed":
-            self._late.append(lambda: _quietly(arrive))
+        fault = self.next_fault(name)
+        if fault == "delayed" and request:
+            self._late.append(request)
         if fault in ("request_lost", "delayed"):
             raise NoAnswer(fault)
-        answer = arrive() if fault != "answer_lost" else _quietly(arrive)
         if fault == "answer_lost":
+            with suppress(Refused):
+                arrive()
             raise NoAnswer(fault)
+        answer = arrive()
         if fault in LIES and isinstance(answer, Intent):
             return msgspec.structs.replace(answer, **LIES[fault])
         return answer
@@ -134,7 +142,7 @@ class FakeGateway(Limits):
             self.declines[ref, code] += 1
             charge = f"ch_{self._count['ch']}"
             return self._put(intent, status="unconfirmed", charge=charge, decline=code, retryable=retryable)
-        return self._capture(intent)
+        return self.capture(intent)
 
     def _cancel(self, ref: str) -> Intent:
         intent = self.intents[ref]
@@ -142,7 +150,7 @@ class FakeGateway(Limits):
             raise Refused("unexpected_state")
         return self._put(intent, status="cancelled")
 
-    def _capture(self, intent: Intent) -> Intent:
+    def capture(self, intent: Intent) -> Intent:
         self._count["ch"] += 1
         self.captures.append((intent.ref, intent.invoice, intent.amount_minor))
         return self._put(
@@ -157,8 +165,3 @@ class FakeGateway(Limits):
     def _put(self, intent: Intent, **changes: object) -> Intent:
         self.intents[intent.ref] = msgspec.structs.replace(intent, **changes)
         return self.intents[intent.ref]
-
-
-def _quietly(arrive: Callable[[], object]) -> None:
-    with suppress(Refused):
-        arrive()

@@ -15,7 +15,17 @@ from metering.ledger.standing import balance_of
 from metering.payments.cases import load_case, terms_of
 from metering.payments.desk import Desk
 from metering.payments.gateway import TOO_SMALL, Intent, Refused
-from metering.payments.states import CANCELLED, MOVES, NOT_ACTED, REPLACED, Attempt, Case, Finding, Live
+from metering.payments.states import (
+    ATTEMPT_MOVES,
+    CANCELLED,
+    INTENT_MOVES,
+    NOT_ACTED,
+    REPLACED,
+    Attempt,
+    Case,
+    Finding,
+    Live,
+)
 
 
 class Event(NamedTuple):
@@ -56,13 +66,14 @@ def no_card(con: sa.Connection, desk: Desk, invoice: str, expected: Case) -> lis
 
 def name_intent(con: sa.Connection, live: Live, ref: str) -> list[Event]:
     """Store the gateway's id of an intent."""
-    change(con, "intents", {"intent": live.intent}, gateway_ref=ref, state="created")
+    _move_intent(con, live, "created", gateway_ref=ref)
     return []
 
 
 def cancelling(con: sa.Connection, live: Live) -> list[Event]:
     """Store that an intent is to be cancelled; from then on it is never confirmed again."""
-    change(con, "intents", {"intent": live.intent}, state="cancelling")
+    if live.state != "cancelling":
+        _move_intent(con, live, "cancelling")
     return []
 
 
@@ -114,7 +125,7 @@ def refused(con: sa.Connection, desk: Desk, live: Live, refusal: Refused) -> lis
     if case.intent is None or case.intent.intent != live.intent:
         return []
     small = refusal.code in TOO_SMALL
-    _end(con, desk, live, "cancelled")
+    _end(con, desk, case.intent, "cancelled")
     last = case.attempts_on(live.intent)[-1]
     _move(con, desk, last, "declined", reason=refusal.code, retryable=int(small), settled_at=desk.now)
     if not small:
@@ -264,7 +275,7 @@ def _answered(con: sa.Connection, desk: Desk, case: Case, last: Attempt, found: 
         if found.charge:
             change(con, "payments", {"payment": last.payment}, charge=found.charge)
         return []
-    if (last.status, found.kind) not in MOVES:
+    if (last.status, found.kind) not in ATTEMPT_MOVES:
         return []
     _replace_others(con, desk, case, last)
     _move(
@@ -288,12 +299,17 @@ def _replace_others(con: sa.Connection, desk: Desk, case: Case, last: Attempt) -
 
 
 def _move(con: sa.Connection, desk: Desk, attempt: Attempt, status: str, **values: str | int | None) -> None:
-    assert (attempt.status, status) in MOVES, (attempt, status)
+    assert (attempt.status, status) in ATTEMPT_MOVES, (attempt, status)
     change(con, "payments", {"payment": attempt.payment}, status=status, **values)
 
 
+def _move_intent(con: sa.Connection, known: Live, state: str, **values: str | int | None) -> None:
+    assert (known.state, state) in INTENT_MOVES, (known, state)
+    change(con, "intents", {"intent": known.intent}, state=state, **values)
+
+
 def _end(con: sa.Connection, desk: Desk, live: Live, state: str) -> None:
-    change(con, "intents", {"intent": live.intent}, live=0, state=state, ended_at=desk.now)
+    _move_intent(con, live, state, live=0, ended_at=desk.now)
 
 
 def _use_reserved(journal: Journal, case: Case, owed: int) -> int:

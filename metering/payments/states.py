@@ -1,9 +1,19 @@
-"""The life of an invoice's payment: what an answer means, which moves are allowed, what to do next.
+"""The life of an invoice's payment: its states and moves as data, what an answer means, what to do next.
+
+An attempt (a row of `payments`): one try of a card, or none where there is none.
 
 (nothing) ──▶ unknown ──▶ succeeded
     │            ├──────▶ declined ─────────▶ succeeded   (a late success stands)
     ▼            └──────▶ action_required ──▶ succeeded | declined
  no_card
+
+An intent (a row of `intents`): the one object at the gateway that attempts move money through. At most one of an
+invoice lives, which is every one that is neither succeeded nor cancelled.
+
+(nothing) ──▶ creating ──▶ created ──▶ cancelling
+                 ├───────────┴──┬─────────┤
+                 ▼              ▼         │
+             cancelled      succeeded ◀───┘  (a late success wins)
 """
 
 from __future__ import annotations
@@ -16,18 +26,41 @@ from typing import NamedTuple
 from metering.payments.gateway import FINAL, STATUSES, Intent
 from metering.values import first_instant, to_datetime
 
-MOVES = {
+Moves = dict[tuple[str, str], str]
+"""Every allowed move, from a state to a state, with the evidence that it takes."""
+
+ATTEMPT_STATES = {
+    "unknown": "stored before the gateway hears of it; while one is unknown no other is stored",
+    "action_required": "the customer has to act before the card is charged",
+    "declined": "it has moved no money, as far as the gateway has told",
+    "succeeded": "the card was charged",
+    "no_card": "there was no card to try",
+}
+ATTEMPT_MOVES: Moves = {
     ("unknown", "succeeded"): "captured, with the amount, currency and customer that were asked for",
-    (
-        "unknown",
-        "declined",
-    ): "a definite answer, a charge that no earlier attempt made, or a cancelled intent",
+    ("unknown", "declined"): "a definite answer, a charge that no earlier attempt made, or a cancelled intent",
     ("unknown", "action_required"): "the intent waits for the customer, not for an earlier attempt's card",
     ("action_required", "succeeded"): "captured: the customer has acted",
     ("action_required", "declined"): "unconfirmed again or cancelled, or another card took over",
     ("declined", "succeeded"): "captured after all: a late success stands",
 }
-"""Every move that an attempt may make, with the evidence that it takes; no_card and succeeded are final."""
+
+INTENT_STATES = {
+    "creating": "the gateway may have it, but its id there is not stored: it is never confirmed",
+    "created": "its id at the gateway is stored, so it can always be read back: only now it may be confirmed",
+    "cancelling": "not wanted any more: never confirmed again, but it lives until it reads back as cancelled",
+    "succeeded": "the gateway has captured its amount, once",
+    "cancelled": "nothing can be captured through it any more",
+}
+INTENT_MOVES: Moves = {
+    ("creating", "created"): "its id, from the creation's answer or found by our name among the customer's intents",
+    ("creating", "cancelled"): "a definite refusal to make it",
+    ("created", "cancelling"): "another one would be made now, balance pays instead, or it takes no attempt any more",
+    ("created", "succeeded"): "it reads as captured, with the amount, currency and customer that were asked for",
+    ("created", "cancelled"): "it reads as cancelled, by whomever",
+    ("cancelling", "succeeded"): "it reads as captured: a late success wins over the cancellation",
+    ("cancelling", "cancelled"): "it reads as cancelled; the answer to the cancellation itself is not enough",
+}
 
 CANCELLED = "intent_cancelled"
 REPLACED = "replaced_by_another_card"
