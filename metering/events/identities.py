@@ -38,6 +38,13 @@ class Entries(NamedTuple):
     batches: Numbers
 
 
+class Brought(NamedTuple):
+    """The keys of one batch's events, in any order."""
+
+    batch: int
+    keys: list[Keys]
+
+
 @dataclass(frozen=True)
 class _Run:
     """A file of the sorted keys of consecutive batches, followed by the batch of each.
@@ -62,14 +69,20 @@ class Identities:
         self.lake = lake
         self.folder = lake.root / FOLDER
 
-    def catch_up(self) -> None:
-        """Bring the index up to the last committed batch; the caller holds the run lock."""
+    def catch_up(self, brought: Brought | None = None) -> None:
+        """Bring the index up to the last committed batch; the caller holds the run lock.
+
+        The keys of what a batch brought need not be had from its file where they are at hand.
+        """
         manifest = self.lake.manifest()
         runs = self._sound(manifest)
         covered = runs[-1].last if runs else 0
         for part in manifest.parts(covered):
             first = max(part.first, covered + 1)
-            entries = _sorted([_entries_of(self.lake, part, first, part.last)])
+            if brought and first == part.last == brought.batch:
+                entries = _of_batch(brought)
+            else:
+                entries = _sorted([_entries_of(self.lake, part, first, part.last)])
             runs.append(self._store(entries, first, part.last, _mark(manifest, part.last)))
             runs = self._merged(runs)
         kept = {run.name for run in runs}
@@ -156,6 +169,11 @@ def _sorted(members: list[Entries]) -> Entries:
     keys, batches = (np.concatenate(column) for column in zip(*members, strict=True))
     order = np.lexsort((batches, keys))
     return Entries(keys[order], batches[order])
+
+
+def _of_batch(brought: Brought) -> Entries:
+    keys = np.sort(np.concatenate([_NONE.keys, *brought.keys]))
+    return Entries(keys, np.full(len(keys), brought.batch, np.uint32))
 
 
 def _entries_of(lake: Lake, part: Batch | Merged, first: int, last: int) -> Entries:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.errors import MeteringError
-from metering.events.identities import Identities
+from metering.events.identities import Brought, Identities
+from metering.events.keys import Keys
 from metering.events.lines import CANDIDATES, FAULTS
 from metering.events.merging import Run, by_type_and_time
 from metering.events.reading import KEYS, Part, checked_parts
@@ -93,9 +94,9 @@ def ingest(
         # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
         with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
             _settle(con, lake, held, batch, now, result)
-            _write(con, lake, held, batch, now, result)
+            keys = _write(con, lake, held, batch, now, result)
         if result.batch:
-            index.catch_up()
+            index.catch_up(Brought(batch, keys))
     except (OSError, duckdb.Error, pa.ArrowException) as error:
         raise MeteringError(
             f"Ingest failed: {error}",
@@ -261,16 +262,20 @@ def _settle(
     result.conflicts = result.reasons.get("conflict", 0)
 
 
-def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, now: int, result: IngestResult) -> None:
+def _write(
+    con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, now: int, result: IngestResult
+) -> list[Keys]:
+    """Write and commit what is new; the keys of the identities that it brings."""
+    keys: list[Keys] = []
     more = [] if held.is_plain else _late_runs(con, held)
     held.more.close()
     held.raw.close()
     result.accepted = held.raw.lines
     if not result.accepted and not result.quarantined:
-        return
+        return keys
     events = raw = quarantine = None
     if result.accepted:
-        tables = _stored(held, more, batch, now)
+        tables = _stored(held, more, batch, now, keys)
         events = lake.write_events(f"{batch:08}", tables, result.accepted)
         raw = lake.write(f"raw/{batch:08}.jsonl.zst", held.raw.move, result.accepted)
     if result.quarantined:
@@ -291,6 +296,7 @@ def _write(con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, 
         )
     )
     result.batch = batch
+    return keys
 
 
 def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
@@ -309,11 +315,12 @@ def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
     return runs
 
 
-def _stored(held: _Held, more: list[Run], batch: int, now: int) -> Iterator[pa.Table]:
-    """The events of the batch as the lake stores them."""
+def _stored(held: _Held, more: list[Run], batch: int, now: int, keys: list[Keys]) -> Iterator[pa.Table]:
+    """The events of the batch as the lake stores them; the keys of their identities are added to a list."""
     schema = arrow_schema("events")
     place = 1
     for table in by_type_and_time([*held.runs, *more]):
+        keys.append(table["key"].to_numpy())
         added = {
             "batch": pa.repeat(pa.scalar(batch, pa.int64()), table.num_rows),
             "ingested_at": pa.repeat(pa.scalar(now, pa.int64()), table.num_rows),

@@ -22,7 +22,20 @@ Keys = npt.NDArray[np.uint64]
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _WORD = 8
 _LOW_BYTES = np.array([2 ** (8 * count) - 1 for count in range(_WORD + 1)], np.uint64)
+_SAMPLE = 1024
+"""So many texts tell whether it pays to hash each one once."""
 _own = threading.local()
+
+
+def _bytes_of_digits() -> npt.NDArray[np.uint8]:
+    """The byte that two hexadecimal digits, read as one number of this machine's, stand for."""
+    found = np.zeros(2**16, np.uint8)
+    for byte in range(256):
+        found[np.frombuffer(b"%02x" % byte, np.uint16)[0]] = byte
+    return found
+
+
+_BYTE = _bytes_of_digits()
 
 
 def lake_keys(events: pa.Table) -> dict[str, pa.Array]:
@@ -50,29 +63,32 @@ def _identities(events: pa.Table, prefix: str) -> pa.ChunkedArray:
 
 def text_keys(texts: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """The first and the second 8 bytes of each text's SHA-256, as big-endian signed integers; empty where it is."""
-    chunked = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
-    if chunked.null_count == len(chunked):
-        nothing = pa.nulls(len(chunked), pa.int64())
+    given = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    if given.null_count == len(given):
+        nothing = pa.nulls(len(given), pa.int64())
         return nothing, nothing
-    encoded = chunked.combine_chunks().dictionary_encode()
-    digests = _digests(encoded.dictionary)
-    pairs = np.frombuffer(digests, ">i8").astype(np.int64).reshape(-1, 2)
-    high, low = (pa.array(np.ascontiguousarray(pairs[:, half])).take(encoded.indices) for half in (0, 1))
-    return high, low
+    if not given.null_count and len(given.slice(0, _SAMPLE).unique()) >= min(len(given), _SAMPLE) // 2:
+        high, low = _halves_of_digests(given).T
+        return pa.array(np.ascontiguousarray(high)), pa.array(np.ascontiguousarray(low))
+    encoded = given.dictionary_encode()
+    high, low = (pa.array(np.ascontiguousarray(half)) for half in _halves_of_digests(encoded.dictionary).T)
+    return high.take(encoded.indices), low.take(encoded.indices)
 
 
-def _digests(texts: pa.Array) -> bytes:
-    """The first bytes of each text's SHA-256, one after another; DuckDB lets go of the interpreter meanwhile."""
+def _halves_of_digests(texts: pa.Array) -> npt.NDArray[np.int64]:
+    """The first bytes of each text's SHA-256 as two integers; DuckDB lets go of the interpreter meanwhile."""
     if len(texts) <= FEW:
-        return b"".join([sha256(text.encode()).digest()[:KEY_BYTES] for text in texts.to_pylist()])
+        digests = b"".join([sha256(text.encode()).digest()[:KEY_BYTES] for text in texts.to_pylist()])
+        return np.frombuffer(digests, ">i8").astype(np.int64).reshape(-1, 2)
     if not hasattr(_own, "con"):
         _own.con = duckdb.connect(config={"threads": 1})
-    given = _own.con.from_arrow(pa.table({"given": texts}))
-    hashed = given.project(f"unhex(left(sha256(given), {2 * KEY_BYTES})) AS hashed").to_arrow_table()
+    hashed = _own.con.from_arrow(pa.table({"given": texts})).project("sha256(given) AS hashed").to_arrow_table()
     column = hashed["hashed"].combine_chunks()
     _, offsets, data = column.buffers()
     first = int(np.frombuffer(offsets, np.int32)[column.offset])
-    return bytes(memoryview(data)[first : first + KEY_BYTES * len(texts)])
+    digits = np.frombuffer(data, np.uint8)[first : first + 4 * KEY_BYTES * len(texts)].reshape(len(texts), -1)
+    pairs = np.ascontiguousarray(digits[:, : 2 * KEY_BYTES]).view(np.uint16)
+    return _BYTE[pairs].view(">i8").astype(np.int64)
 
 
 def identity_keys(sources: pa.Array, ids: pa.Array) -> Keys:

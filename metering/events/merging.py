@@ -72,25 +72,41 @@ def _range(runs: list[Run], start: int | None, end: int | None) -> pa.Table:
             parts.append(run.table().slice(first, last - first))
     table = pa.Table.from_batches(parts)
     times, lines = table["time"].to_numpy(), table["line"].to_numpy()
-    if np.all((times[1:] > times[:-1]) | ((times[1:] == times[:-1]) & (lines[1:] > lines[:-1]))):
-        return placed(table)
-    return placed(table.take(pa.array(np.lexsort((lines, times)))))
+    order = np.argsort(times, kind="stable")
+    tied = _tied(times[order])
+    some = order[tied]
+    order[tied] = some[np.lexsort((lines[some], times[some]))]
+    return _taken(table, _placed(table, order, tied))
 
 
 def placed(table: pa.Table) -> pa.Table:
     """Rows of one type, which are by time, with those of one subject and instant by source and id."""
-    times, high, low = (table[name].to_numpy() for name in ("time", "subject_high", "subject_low"))
-    if np.all(times[1:] > times[:-1]):
-        return table
-    by_subject = np.lexsort((low, high, times))
-    keys = [column[by_subject] for column in (times, high, low)]
+    return _taken(table, _placed(table, np.arange(table.num_rows), _tied(table["time"].to_numpy())))
+
+
+def _taken(table: pa.Table, order: Ints) -> pa.Table:
+    return table if np.all(order[1:] > order[:-1]) else table.take(pa.array(order))
+
+
+def _tied(times: Ints) -> Ints:
+    """Where in rising times one is that another equals: what shares an instant stands together."""
+    same = times[1:] == times[:-1]
+    return np.flatnonzero(np.append(same, False) | np.append(False, same))
+
+
+def _placed(table: pa.Table, order: Ints, tied: Ints) -> Ints:
+    """An order of rows by time, with those of one subject and instant by source and id."""
+    if not len(tied):
+        return order
+    rows = order[tied]
+    keys = [table[name].to_numpy()[rows] for name in ("time", "subject_high", "subject_low")]
+    by_subject = np.lexsort(keys[::-1])
+    keys = [key[by_subject] for key in keys]
     same = np.logical_and.reduce([key[1:] == key[:-1] for key in keys])
-    if not same.any():
-        return table
-    order = np.arange(len(times))
     edges = np.flatnonzero(np.diff(same.astype(np.int8), prepend=0, append=0))
     for start, end in edges.reshape(-1, 2).tolist():
-        rows = np.sort(by_subject[start : end + 1])
+        places = np.sort(tied[by_subject[start : end + 1]])
+        rows = order[places]
         texts = table.select(["source", "id"]).take(pa.array(rows)).to_pylist()
-        order[rows] = rows[sorted(range(len(rows)), key=lambda at: tuple(texts[at].values()))]
-    return table.take(pa.array(order))
+        order[places] = rows[sorted(range(len(rows)), key=lambda at: tuple(texts[at].values()))]
+    return order
