@@ -5,25 +5,27 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from metering import __version__
 from metering.clock import Clock
 from metering.config import CONFIG_NAME, Config, load_config
-from metering.errors import LOCKED, Locked, MeteringError, UsageError
+from metering.errors import FAILED, LOCKED, Locked, MeteringError, UsageError
 from metering.lake.elsewhere import Compute
 from metering.lake.files import sha256_of
 from metering.lake.store import Lake, open_lake
-from metering.ledger import archive
-from metering.ledger.book import Book, change, insert, open_book
+from metering.ledger import archive, runs
+from metering.ledger.book import Book, change, open_book
 from metering.ledger.seals import seal
 from metering.ledger.tables import metadata
 from metering.values import format_instant
+
+MOST_NAMED = 20
+"""Runs that were cut off are named up to here; the others are counted."""
 
 
 @dataclass
@@ -51,8 +53,8 @@ class Home:
         self.config: Config = load_config(self.path / CONFIG_NAME)
         self.clock = clock or Clock()
         self.now = self.clock.now()
-        self.on_run: Callable[[int], None] = lambda run: None
-        """Told the number of a run when it begins."""
+        self.on_run: Callable[[Run], None] = lambda run: None
+        """Told of a run when it begins."""
 
     @cached_property
     def lake(self) -> Lake:
@@ -169,37 +171,52 @@ class Home:
                 raise
             yield Run(0, self.now)
             return
-        runs = metadata().tables["runs"]
-        with self.book.write() as con:
-            number = (con.scalar(sa.select(sa.func.max(runs.c.run))) or 0) + 1
-            insert(
-                con,
-                "runs",
-                [
-                    {
-                        "run": number,
-                        "command": command,
-                        "started_at": self.now,
-                        "version": __version__,
-                        "config_hash": sha256_of(self.path / CONFIG_NAME),
-                    }
-                ],
-            )
-        run = Run(number, self.now)
-        self.on_run(number)
+        with ExitStack() as life:
+            with self.book.write() as con:
+                number = runs.begin(con, command, self.now, self._config_hash(), clock_is_real=self.clock.is_real)
+                # Held before the run can be seen, so that nobody takes it for one that was cut off.
+                life.enter_context(self.book.claim(runs.claim_of(number)))
+                lost = runs.record_cut_off(con, self.book, number, self.now)
+            run = Run(number, self.now, summary=list(_named(lost)))
+            self.on_run(run)
+            try:
+                yield run
+            except MeteringError as error:
+                run.exit_code = error.exit_code
+                run.say(error.message)
+                self._end(run)
+                raise
+            except BaseException as error:
+                run.exit_code = FAILED
+                run.say(f"{type(error).__name__}: {error}")
+                self._end(run)
+                raise
+            self._end(run)
+        self.book.close()
+
+    def note(self, command: str, exit_code: int, summary: str) -> str | None:
+        """Record a run that only looked, once it has ended; why it is not recorded, or None.
+
+        Whoever may read a home may look at it. Nothing is written where the ledger belongs to another user, whose
+        next run could not write to files that this one had made.
+        """
         try:
-            yield run
-        except MeteringError as error:
-            run.exit_code = error.exit_code
-            run.say(error.message)
-            self._end(run)
-            raise
-        except BaseException as error:
-            run.exit_code = 1
-            run.say(f"{type(error).__name__}: {error}")
-            self._end(run)
-            raise
-        self._end(run)
+            if not self.book.exists:
+                return "there is no ledger yet"
+            if any(path.exists() and path.stat().st_uid != os.geteuid() for path in self.book.files):
+                return f"{self.book.name} belongs to another user"
+            self.check_clock()
+            self.check_book()
+            end = {"ended_at": self.clock.now(), "exit_code": exit_code, "summary": summary}
+            with self.book.write() as con:
+                runs.begin(con, command, self.now, self._config_hash(), clock_is_real=self.clock.is_real, **end)
+            self.book.close()
+        except (MeteringError, OSError, sa.exc.SQLAlchemyError) as error:
+            return str(error).partition("\n")[0]
+        return None
+
+    def _config_hash(self) -> str:
+        return sha256_of(self.path / CONFIG_NAME)
 
     def _end(self, run: Run) -> None:
         ended_at = self.clock.now()
@@ -217,4 +234,10 @@ class Home:
                 summary="; ".join(run.summary),
             )
         self.keep_copy(run)
-        self.book.close()
+
+
+def _named(lost: list[runs.CutOff]) -> Iterator[str]:
+    for row in lost[:MOST_NAMED]:
+        yield f"run {row.run} ({row.command}, begun {format_instant(row.started_at)}) was cut off"
+    if len(lost) > MOST_NAMED:
+        yield f"{len(lost) - MOST_NAMED} more runs were cut off"

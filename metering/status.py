@@ -12,6 +12,7 @@ from metering.errors import NeedsPerson
 from metering.events.sources import waiting
 from metering.home import Home
 from metering.ledger.book import rows
+from metering.ledger.runs import cut_off
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.values import Month, format_instant, format_money
@@ -42,7 +43,10 @@ def sentences(home: Home) -> Iterator[str]:
         runs = metadata().tables["runs"]
         run = con.execute(sa.select(runs).order_by(runs.c.run.desc()).limit(1)).mappings().first()
         if run:
-            yield f"Last run      {run['run']}: {run['command']}, exit {run['exit_code']}"
+            ended = "has not ended" if run["exit_code"] is None else f"exit {run['exit_code']}"
+            yield f"Last run      {run['run']}: {run['command']}, {ended}"
+        for lost in cut_off(con, home.book):
+            yield f"Cut off       run {lost.run}: {lost.command}, begun {format_instant(lost.started_at)}"
     current = Month.of(home.now, home.config.billing.zone)
     if closed and closed[-1].plus(1) < current:
         yield f"Next          {closed[-1].plus(1)} has ended: run `metering close`"

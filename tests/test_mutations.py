@@ -29,6 +29,8 @@ from metering.schema import tables
 from metering.values import parse_instant
 
 LEDGER = [table.name for table in tables().values() if table.stored == "ledger"]
+UNTOUCHED = ["killed_runs", "quarantine_resolutions"]
+"""Tables in which the story leaves nothing."""
 
 Excuse = Callable[[dict[str, Any], str], bool]
 """Whether a change is excused: the row before, and the new value as SQL."""
@@ -92,7 +94,7 @@ def test_nothing_is_found_where_nothing_was_changed(copied: Engine) -> None:
     assert found(copied) is None
     with closing(sqlite3.connect(copied.book.path)) as con:
         empty = [name for name in LEDGER if not con.execute(f"SELECT count(*) FROM {name}").fetchone()[0]]
-    assert empty == ["quarantine_resolutions"], "the story must put something into every table"
+    assert empty == UNTOUCHED, "the story must put something into every other table"
 
 
 # The ledger
@@ -202,7 +204,7 @@ def test_what_is_excused_is_really_unseen(copied: Engine) -> None:
     assert needed == NOT_EVIDENCE.keys()
 
 
-@pytest.mark.parametrize("name", [name for name in LEDGER if name != "quarantine_resolutions"])
+@pytest.mark.parametrize("name", [name for name in LEDGER if name not in UNTOUCHED])
 def test_no_row_of_the_ledger_can_go(copied: Engine, name: str) -> None:
     """The last row deleted, or added once more."""
     path = copied.book.path

@@ -55,9 +55,9 @@ def told(rows: list[dict[str, str]]) -> list[tuple[str, str, str]]:
 
 
 def test_books_in_step_have_no_difference_and_nothing_is_written(billed: Home) -> None:
-    before = billed.fingerprint()
+    before = billed.state()
     assert differences(billed, exit_code=0) == []
-    assert billed.fingerprint() == before
+    assert billed.state() == before
 
 
 def test_an_intent_that_the_ledger_does_not_know(billed: Home) -> None:
@@ -194,9 +194,9 @@ def test_an_inventory_is_compared_both_ways(metered: Home) -> None:
 
 def test_equal_inventories_have_no_difference_and_nothing_is_written(metered: Home) -> None:
     path = metered.file("inventory.txt", '{"snapshot_id":"one","x":1}\n\n{"snapshot_id":"two"}\n')
-    before = metered.fingerprint()
+    before = metered.state()
     metered.run("reconcile", "inventory", str(path))
-    assert metered.fingerprint() == before
+    assert metered.state() == before
 
 
 @pytest.mark.parametrize(

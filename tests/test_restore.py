@@ -26,6 +26,7 @@ from metering.ledger.sqlite import SqliteBook
 from metering.payments.adopt import check_gateway
 from metering.payments.collect import Outcome, charge_invoices
 from metering.payments.gateway import Intent, NoAnswer, Order
+from metering.recovery.backup import back_up
 
 JULY = "2026-07-01T08:00:00Z"
 JUNE_EVENTS = """
@@ -376,9 +377,9 @@ def test_a_lost_disk_with_the_inbox_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["copy", "copy.tar.gz", "copy.tar.zst"])
 def test_a_backup_restores_to_the_same(tmp_path: Path, name: str) -> None:
     home = given(tmp_path / "home")
-    before = home.fingerprint()
+    before = home.state(), home.fingerprint().keys()
     home.run("backup", str(tmp_path / name))
-    assert home.fingerprint() == before
+    assert (home.state(), home.fingerprint().keys()) == before
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
     new = Home(home.path, JULY)
     new.path = tmp_path / "new"
@@ -392,7 +393,8 @@ def test_a_backup_is_consistent_while_another_run_writes(tmp_path: Path) -> None
     home = given(tmp_path / "home")
     with SqliteBook(home.path / "ledger.db").write() as con:
         con.exec_driver_sql("UPDATE invoice_status SET amount_due_minor = 1")
-        home.run("backup", str(tmp_path / "copy"))
+        # The command would then wait for its turn to record its run.
+        back_up(Engine(home.path), tmp_path / "copy")
     with sqlite3.connect(tmp_path / "copy" / "ledger.db") as copy:
         assert set(copy.execute("SELECT DISTINCT amount_due_minor FROM invoice_status")) == {(0,), (500,)}
 

@@ -57,7 +57,7 @@ class Context:
 
         clock = self.clock()
         home = Home(Path(self.home_path or os.environ.get("METERING_HOME") or "."), clock)
-        home.on_run = lambda run: self.about.update(run=run)
+        home.on_run = self._begin
         if not checked:
             return home
         home.check_fixed()
@@ -67,6 +67,19 @@ class Context:
         if charging:
             open_gateway(home).close()
         return home
+
+    def _begin(self, run: Run) -> None:
+        """Every line of the log names the run from now on; what it found of earlier runs is said."""
+        self.about.update(run=run.run)
+        for sentence in run.summary:
+            self.say(sentence)
+
+    def note(self, home: Home, command: str, exit_code: int, summary: str) -> int:
+        """Leave a run of a command that only looked, and give back its exit code; one that cannot be left is said."""
+        why = home.note(command, exit_code, summary)
+        if why:
+            self.say(f"This run is not recorded: {why}.")
+        return exit_code
 
     @contextmanager
     def job(self, home: Home, command: str, *, needs_book: bool = True) -> Iterator[Run]:

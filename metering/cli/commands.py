@@ -157,15 +157,16 @@ def verify(context: Context) -> int:
     except MeteringError:
         # A ledger that cannot be read is a finding, which verify itself makes.
         home = context.open(checked=False)
-    problems = 0
+    problems: list[str] = []
     with steps(context, "checks") as show:
         for number, (name, found) in enumerate(run_verify(home), 1):
             show(number, count_checks(), name)
-            problems += len(found)
+            problems += [f"{name}: {len(found)}"] if found else []
             context.say(f"{'ok  ' if not found else 'FAIL'} {name}")
             for detail in found[:20]:
                 click.echo(f"{name}: {detail}")
-    return NEEDS_PERSON if problems else DONE
+    summary = f"does not hold: {', '.join(problems)}" if problems else f"{count_checks()} checks hold"
+    return context.note(home, "verify", NEEDS_PERSON if problems else DONE, summary)
 
 
 @command(app, "explain")

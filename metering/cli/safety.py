@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from metering.cli.app import Context, app, command, group, output_format
-from metering.errors import DONE, NEEDS_PERSON, UsageError
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError
 
 _FORMATS = click.Choice(["table", "csv", "json", "parquet"])
 
@@ -23,7 +23,7 @@ def _printed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @group("reconcile")
 def reconcile(context: Context) -> None:
-    """Hold the books against what others say; exit 3 if anything differs. Nothing is written."""
+    """Hold the books against what others say; exit 3 if anything differs. Only the run is recorded."""
 
 
 @command(reconcile, "gateway")
@@ -40,8 +40,10 @@ def reconcile_gateway(context: Context, since: str | None, format: str | None, o
     report = reconciliations()["gateway"]
     write_rows(home, report, found.table(), output_format(format), output)
     foreign = f" ({found.foreign} more name no invoice of ours)" if found.foreign else ""
-    context.say(f"{found.intents} intents compared{foreign}: {_count(len(found.differences))}.")
-    return NEEDS_PERSON if found.differences else DONE
+    sentence = f"{found.intents} intents compared{foreign}: {_count(len(found.differences))}"
+    context.say(f"{sentence}.")
+    words = f"reconcile gateway{f' --since {since}' if since else ''}"
+    return context.note(home, words, NEEDS_PERSON if found.differences else DONE, sentence)
 
 
 @command(reconcile, "inventory")
@@ -58,8 +60,10 @@ def reconcile_inventory(context: Context, file: str, format: str | None, output:
     report = reconciliations()["inventory"]
     write_rows(home, report, found.table(), output_format(format), output)
     told = "".join(f"; {sentence}" for sentence in found.sums())
-    context.say(f"{found.here} alive here, {found.there} in the list: {_count(len(found.differences))}{told}.")
-    return NEEDS_PERSON if found.differences else DONE
+    sentence = f"{found.here} alive here, {found.there} in the list: {_count(len(found.differences))}{told}"
+    context.say(f"{sentence}.")
+    code = NEEDS_PERSON if found.differences else DONE
+    return context.note(home, f"reconcile inventory {file}", code, sentence)
 
 
 def _count(number: int) -> str:
@@ -85,10 +89,17 @@ def backup(context: Context, destination: str) -> int:
     """Copy the home to DEST, consistent while other runs go on: a folder, or one file (.tar.zst, .tar.gz, .tar)."""
     from metering.recovery.backup import back_up
 
-    manifest = back_up(context.open(), Path(destination))
+    home = context.open()
+    try:
+        manifest = back_up(home, Path(destination))
+    except MeteringError as error:
+        context.note(home, f"backup {destination}", error.exit_code, error.message)
+        raise
     size = sum(entry.bytes for entry in manifest.files.values())
-    context.say(f"{destination}: {len(manifest.files)} files, {size:,} bytes.")
-    return DONE
+    sentence = f"{len(manifest.files)} files, {size:,} bytes"
+    context.say(f"{destination}: {sentence}.")
+    # Recorded when it is whole: the copy does not hold a run that never ended there.
+    return context.note(home, f"backup {destination}", DONE, sentence)
 
 
 @command(app, "restore")

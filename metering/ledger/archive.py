@@ -26,6 +26,7 @@ from metering.failpoints import failpoint
 from metering.lake.files import Files, sha256_of
 from metering.ledger.book import Book
 from metering.ledger.postings import refresh_status
+from metering.ledger.runs import OF_RUNS
 from metering.ledger.seals import sealed_tables
 from metering.ledger.tables import counter, last_rows, metadata
 from metering.schema import table as schema
@@ -91,7 +92,7 @@ def append(book: Book, files: Files, run: int, made_at: int) -> str | None:
         moving = _moving(con)
         digest = _hash_of(con, moving)
         told = last.through if last else {}
-        grown = {name for name, count in through.items() if count > told.get(name, 0)} - {"runs", "seals"}
+        grown = {name for name, count in through.items() if count > told.get(name, 0)} - OF_RUNS
         moved = last is not None and _hash_of(con, last.moving) != last.moving_hash
         if not grown and not moved:
             return None

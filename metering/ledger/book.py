@@ -23,7 +23,7 @@ MOST_VALUES = 10_000
 """Values in one condition of a statement."""
 MOST_ROWS = 10_000
 """Rows that are handed to the database at once."""
-VERSION = 6
+VERSION = 7
 """The version of the ledger's schema, kept in the database itself."""
 
 

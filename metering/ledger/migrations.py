@@ -61,5 +61,15 @@ def _sent_back(con: sa.Connection, _: int) -> None:
     refresh_status(con, con.scalars(query).all())
 
 
-STEPS: dict[int, Callable[[sa.Connection, int], None]] = {3: _notices, 4: _decisions, 5: _sent_back}
+def _origins(con: sa.Connection, now: int) -> None:
+    """Nobody knows who began the runs so far, or waits to hear which of them were cut off; the upgrade is a run."""
+    from metering.ledger.book import insert
+
+    runs = metadata().tables["runs"]
+    last = con.scalar(sa.select(sa.func.max(runs.c.run))) or 0
+    lost = con.scalars(sa.select(runs.c.run).where(runs.c.ended_at.is_(None)).order_by(runs.c.run)).all()
+    insert(con, "killed_runs", [{"run": run, "found_at": now, "found_by": last + 1} for run in lost])
+
+
+STEPS: dict[int, Callable[[sa.Connection, int], None]] = {3: _notices, 4: _decisions, 5: _sent_back, 6: _origins}
 """Each step by the version that it starts from; new tables are there already."""

@@ -16,7 +16,7 @@ FROM (
     FROM (
         SELECT id, source, event_id, subject, account_id, ingested_at, message
         FROM quarantine
-        ANTI JOIN quarantine_resolutions USING (id)
+        ANTI JOIN resolved_lines USING (id)
         WHERE reason = 'conflict'
     ) AS conflicts
     LEFT JOIN disputed_events AS events ON events.source = conflicts.source AND events.id = conflicts.event_id

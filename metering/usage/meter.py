@@ -40,7 +40,7 @@ _GIVEN = {
         "period_start": "BIGINT",
         "period_end": "BIGINT",
     },
-    "quarantine_resolutions": {"id": "VARCHAR"},
+    "resolved_lines": {"id": "VARCHAR"},
     "chosen_accounts": {"account_id": "VARCHAR"},
     "chosen_pairs": {"month": "VARCHAR", "account_id": "VARCHAR"},
     "chosen_snapshots": {"snapshot_id": "VARCHAR"},
@@ -204,7 +204,7 @@ def anomalies(
     """
     _give(con, "accounts", ((account,) for account in accounts))
     _give(con, "unpriced", unpriced)
-    _give(con, "quarantine_resolutions", ((line,) for line in resolved))
+    _give(con, "resolved_lines", ((line,) for line in resolved))
     strangers = con.execute(compose(con, "SELECT account_id FROM unknown_accounts", "usage")).fetchall()
     _give(con, "strangers", strangers)
     with _of_all_time(con):
