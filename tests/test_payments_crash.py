@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import sqlite3
 from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from payments_given import DAY, INVOICE, NOON, Given
 
+from metering.errors import MeteringError
 from metering.failpoints import FAILPOINTS
 from metering.home import Home, Run
+from metering.ledger import sqlite
+from metering.payments import charge, record
 from metering.payments.collect import Outcome, collect, released
 from metering.values import parse_money
 
@@ -24,16 +31,30 @@ def given(tmp_path: Path) -> Given:
     return Given(tmp_path / "home")
 
 
-class Process:
-    """A collect in a process of its own: forked, because a new interpreter takes a second to start."""
+def at_point(point: str, act: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
+    """Have something happen whenever a payment comes to a point."""
+    for module in (charge, record):
+        patch.setattr(module, "failpoint", lambda name: act() if name == point else None)
 
-    def __init__(self, given: Given, failpoint: str = "", workers: int = 1) -> None:
+
+class Process:
+    """A collect in a process of its own: forked, because a new interpreter takes a second to start.
+
+    At a failpoint it is killed, or does something else.
+    """
+
+    def __init__(
+        self, given: Given, failpoint: str = "", workers: int = 1, act: Callable[[], object] | None = None
+    ) -> None:
         self.pid = os.fork()
         if self.pid:
             return
         code = 1
         try:
-            os.environ["METERING_FAILPOINT"] = failpoint
+            if act is None:
+                os.environ["METERING_FAILPOINT"] = failpoint
+            else:
+                at_point(failpoint, act, pytest.MonkeyPatch())
             given.workers = workers
             given.collect()
             code = 0
@@ -139,6 +160,84 @@ def test_killed_again_and_again_among_many(given: Given) -> None:
 
 def assert_no_second_capture(given: Given) -> None:
     assert max(Counter(c.invoice for c in given.sandbox.captures()).values(), default=0) <= 1
+
+
+# Hindered while an outcome is recorded
+
+
+@pytest.mark.each_engine
+@pytest.mark.parametrize("point", ["payment.before_confirm", "payment.after_confirm", "payment.before_record"])
+def test_stopped_while_another_run_finishes(given: Given, point: str) -> None:
+    """It keeps its claim as long as it is stopped: the other run charges all but its invoice."""
+    for number in range(1, 4):
+        given.account(f"acc-{number}")
+        given.invoice(number=number, account=f"acc-{number}")
+    stopped = Process(given, point, act=lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    assert os.WIFSTOPPED(os.waitpid(stopped.pid, os.WUNTRACED)[1])
+    # Before the record it stands in a write transaction: the others would wait for their turn until it goes on.
+    if point != "payment.before_record":
+        assert given.collect().counts == {"busy": 1, "succeeded": 2}
+    while os.WIFSTOPPED(status := gone_on(stopped.pid)):
+        pass
+    assert os.waitstatus_to_exitcode(status) == 0
+    given.collect()
+    assert len(given.sandbox.captures()) == 3
+    assert {row["attempt"] for row in given.table("payments")} == {1}
+    assert_books_equal_captures(given)
+
+
+def gone_on(pid: int) -> int:
+    """How a stopped process stands after it went on: it stops again at the point's next passing, or ends."""
+    os.kill(pid, signal.SIGCONT)
+    return os.waitpid(pid, os.WUNTRACED)[1]
+
+
+def test_the_disk_is_full_when_a_success_is_recorded(given: Given) -> None:
+    given.account()
+    given.invoice()
+    full = Process(
+        given,
+        "payment.after_confirm",
+        act=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY)),
+    )
+    assert full.wait() == 1
+    assert given.statuses() == ["unknown"] and len(given.sandbox.captures()) == 1
+    assert given.collect().counts == {"succeeded": 1}
+    assert_books_equal_captures(given)
+
+
+def test_the_ledger_is_locked_when_a_success_is_recorded(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another program, for longer than we wait."""
+    given.account()
+    given.invoice()
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(given.path / "ledger.db", isolation_level=None)) as other:
+        with monkeypatch.context() as patch, pytest.raises(MeteringError, match="locked"):
+            at_point("payment.after_confirm", lambda: other.execute("BEGIN IMMEDIATE"), patch)
+            given.collect()
+        assert given.statuses() == ["unknown"] and len(given.sandbox.captures()) == 1
+        other.execute("ROLLBACK")
+    assert given.collect().counts == {"succeeded": 1}
+    assert_books_equal_captures(given)
+
+
+@pytest.mark.parametrize(("days", "tries"), [(-3, 2), (3, 1)])
+def test_the_clock_of_the_next_run_is_three_days_off(given: Given, days: int, tries: int) -> None:
+    """What an earlier run left unknown is read back, whatever the time.
+
+    The declined card is first tried while the clock is off: three days after that the retry is due, before it not.
+    """
+    for number, card in enumerate(("pm_card_visa", "pm_card_chargeDeclined"), 1):
+        given.account(f"acc-{number}", method=card)
+        given.invoice(number=number, account=f"acc-{number}")
+    Process(given, "payment.after_confirm").wait()
+    given.now += days * DAY
+    given.collect()
+    given.now -= days * DAY
+    given.collect()
+    assert given.statuses() == ["succeeded"]
+    assert len(given.case("INV-2026-05-000002").attempts) == tries
+    assert_books_equal_captures(given)
 
 
 # What happens between the runs
