@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metering.clock import Clock
-from metering.errors import UsageError
+from metering.errors import UsageError, wrong_value
 from metering.home import Home
 from metering.values import InvalidValue, Month, parse_instant
 
@@ -46,7 +46,7 @@ class Books:
         from metering.reports.exact import typed
 
         if month and (from_ or to):
-            raise UsageError("`month` names one month; `from_` and `to` name several: give one or the other.")
+            raise UsageError("`month` names one month, `from_` and `to` name several.", remedy="Give one or the other.")
         chosen = report_name(name, by=by, billed=billed, as_of=as_of, days=days)
         wanted = Filter(
             _month(month or from_),
@@ -70,7 +70,7 @@ class Books:
         try:
             clock = Clock(parse_instant(self._now)) if self._now else Clock()
         except InvalidValue as error:
-            raise UsageError(f"now: {error}.") from None
+            raise wrong_value("now", error) from None
         home = Home(self._path, clock)
         home.check_fixed()
         if self._now:
@@ -89,4 +89,4 @@ def _month(text: str | None) -> Month | None:
     try:
         return None if text is None else Month.parse(text)
     except InvalidValue as error:
-        raise UsageError(f"{error}.") from None
+        raise wrong_value("month", error) from None

@@ -155,7 +155,7 @@ def load_config(path: Path) -> Config:
             remedy="Run `metering init DIR` first, or name the home with --home or METERING_HOME.",
         ) from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 at byte {error.start}.") from None
+        raise UsageError(f"{path}: not UTF-8 at byte {error.start}.", remedy="Save it as UTF-8.") from None
     try:
         return parse_config(text)
     except tomllib.TOMLDecodeError as error:

@@ -22,7 +22,7 @@ class MeteringError(Exception):
 
     exit_code = FAILED
 
-    def __init__(self, message: str, *, unchanged: str = "", remedy: str = "") -> None:
+    def __init__(self, message: str, *, unchanged: str, remedy: str) -> None:
         super().__init__(message)
         self.message = message
         self.unchanged = unchanged
@@ -33,9 +33,12 @@ class MeteringError(Exception):
 
 
 class UsageError(MeteringError):
-    """The command, a file given to it, or the configuration is wrong."""
+    """The command, a file given to it, or the configuration is wrong; found before anything was changed."""
 
     exit_code = WRONG_USE
+
+    def __init__(self, message: str, *, unchanged: str = "Nothing was changed.", remedy: str) -> None:
+        super().__init__(message, unchanged=unchanged, remedy=remedy)
 
 
 class NeedsPerson(MeteringError):
@@ -48,6 +51,25 @@ class Locked(MeteringError):
     """Another run holds the lock of this home."""
 
     exit_code = LOCKED
+
+
+def wrong_value(name: str, why: object) -> UsageError:
+    """A value of an option or of a call that is none of its kind."""
+    return UsageError(f"{name}: {why}.", remedy="Give it as `--help` shows it.")
+
+
+def unreadable(path: object, error: OSError) -> UsageError:
+    """A file named by the user that cannot be read."""
+    return UsageError(f"{path}: {error.strerror or error}.", remedy="Name a file that is there and that you may read.")
+
+
+def unwritable(path: object, error: OSError) -> UsageError:
+    """A place named by the user that cannot be written to."""
+    return UsageError(
+        f"{path}: {error.strerror or error}.",
+        unchanged="Nothing was written.",
+        remedy="Name a place that is there, has room, and that you may write to.",
+    )
 
 
 def worst(*exit_codes: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from metering.errors import UsageError
+from metering.errors import UsageError, unreadable
 
 MAX_TEXT = 255
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -29,7 +29,7 @@ class Row(NamedTuple):
     def wrong(self, message: str) -> NoReturn:
         """Refuse the file, or the command, because of this row."""
         if not self.line:
-            raise UsageError(f"{self.file}: {message}.", unchanged="Nothing was changed.")
+            raise UsageError(f"{self.file}: {message}.", remedy="Give another value, and run the command again.")
         raise UsageError(
             f"{self.file}, line {self.line}: {message}.",
             unchanged="Nothing of the file was taken.",
@@ -73,10 +73,10 @@ def _text(path: str) -> str:
         content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}.", unchanged="Nothing was changed.") from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}, line {line}: not UTF-8.", unchanged="Nothing was changed.") from None
+        raise UsageError(f"{path}, line {line}: not UTF-8.", remedy="Save the file as UTF-8.") from None
 
 
 def _check_header(path: str, header: list[str], required: Sequence[str], optional: Sequence[str]) -> None:

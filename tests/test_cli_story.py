@@ -233,7 +233,7 @@ $ report invoices --month 2026-13 => 2
 $ report invoices --month 2026-05 --from 2026-04 => 2
 $ report invoices --by day => 2
 $ usage --as-of 1 => 2
-! the last batch is 0
+! there is no such batch
 $ no-such-command => 2
 $ report invoices --format html => 2
 $ ingest no-such-file.jsonl => 2

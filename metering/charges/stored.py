@@ -130,8 +130,8 @@ def reprice(con: sa.Connection, path: str, month: str, reason: str, now: int, ru
     lists = stored_lists(con).get(month)
     if lists is None:
         raise UsageError(
-            f"{month} is not closed; its close will take the prices as they are then.",
-            unchanged="Nothing was changed.",
+            f"{month} is not closed.",
+            remedy="Nothing needs to be done: its close will take the prices as they are then.",
         )
     prices = read_prices(path)
     if lists[0].hash == prices.hash:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from metering.errors import FAILED, MeteringError, UsageError
+from metering.errors import FAILED, MeteringError, UsageError, wrong_value
 
 if TYPE_CHECKING:
     from metering.clock import Clock
@@ -44,7 +44,7 @@ class Context:
         try:
             return Clock(parse_instant(text))
         except InvalidValue as error:
-            raise UsageError(f"--now: {error}.") from None
+            raise wrong_value("--now", error) from None
 
     def open(self, *, checked: bool = True, charging: bool = False) -> Home:
         """The home that the command works on; a fixed clock before the last posting is refused.
@@ -253,7 +253,9 @@ def main() -> None:
         sys.exit(app.main(prog_name="metering", standalone_mode=False))
     except click.ClickException as error:
         if "--json-logs" in sys.argv:
-            Context(json_logs=True).complain(UsageError(error.format_message()))
+            Context(json_logs=True).complain(
+                UsageError(error.format_message(), remedy="`--help` after the command shows what it takes.")
+            )
         else:
             error.show()
         sys.exit(error.exit_code)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metering.cli.app import Context, app, command, output_format
-from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, worst
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, worst, wrong_value
 
 if TYPE_CHECKING:
     from metering.values import Month
@@ -31,7 +31,7 @@ def month_of(text: str) -> Month:
     try:
         return Month.parse(text)
     except InvalidValue as error:
-        raise UsageError(f"{error}.") from None
+        raise wrong_value("month", error) from None
 
 
 @command(app, "init")
@@ -180,12 +180,16 @@ def explain(context: Context, invoice: str | None, line: int | None, snapshot: s
     from metering.close.explain import sentences
 
     if (invoice is None) == (snapshot is None):
-        raise UsageError("Name an invoice, or a snapshot with --snapshot.")
+        raise UsageError(
+            "Nothing, or two things, to explain.", remedy="Name an invoice, or a snapshot with --snapshot."
+        )
     if snapshot is not None:
         return print_report(context, "snapshot-lines", snapshot=snapshot, format=format)
     explained = run_explain(context.open(), invoice or "")
     if line is not None and line not in {issued["line"] for issued in explained.lines}:
-        raise UsageError(f"{invoice} has no line {line}; it has {len(explained.lines)}.")
+        raise UsageError(
+            f"{invoice} has no line {line}.", remedy=f"Its lines are numbered from 1 to {len(explained.lines)}."
+        )
     for sentence in sentences(explained, line):
         click.echo(sentence)
     return NEEDS_PERSON if explained.differences else DONE
@@ -205,7 +209,9 @@ def invoice(
     from metering.documents.write import write_all, write_one
 
     if (number is None) == (month is None):
-        raise UsageError("Name an invoice or a credit note, or a month with --month.")
+        raise UsageError(
+            "No document, or two, to write.", remedy="Name an invoice or a credit note, or a month with --month."
+        )
     home = context.open()
     if month is None:
         write_one(document(home, number or "", as_issued=as_issued), format, output)
@@ -284,7 +290,7 @@ def print_report(
     from metering.reports.render import Asked, write
 
     if month and (first or last):
-        raise UsageError("--month names one month; --from and --to name several: give one or the other.")
+        raise UsageError("--month names one month, --from and --to name several.", remedy="Give one or the other.")
     home = context.open()
     days = IDLE_DAYS if days is None else days
     wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)

@@ -295,7 +295,7 @@ def dispute(context: Context, payment: str, outcome: str | None, reason: str) ->
     from metering.corrections import money
 
     if outcome is None:
-        raise UsageError("Say how the dispute stands: --opened, --won or --lost.")
+        raise UsageError("It is not said how the dispute stands.", remedy="Add --opened, --won or --lost.")
     home = context.open()
     with home.lock(), home.run(f"dispute {payment} --{outcome}") as run:
         with home.book.write() as con:

@@ -56,7 +56,7 @@ def compact(context: Context, least: int, month: str | None, folder: str | None)
     from metering.lake.raw import archive
 
     if (month is None) != (folder is None):
-        raise UsageError("--archive-before and --to go together.")
+        raise UsageError("--archive-before and --to go together.", remedy="Name the month and the folder, or neither.")
     home = context.open()
     before = month_of(month) if month else None
     if before:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from metering.cli.app import Context, app, command, group, output_format
-from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError
+from metering.errors import DONE, NEEDS_PERSON, MeteringError, wrong_value
 
 _FORMATS = click.Choice(["table", "csv", "json", "parquet"])
 
@@ -80,7 +80,7 @@ def _since(text: str | None, zone: Any) -> int:
     try:
         return first_instant(date.fromisoformat(parse_day(text)), zone) if len(text) == 10 else parse_instant(text)
     except InvalidValue as error:
-        raise UsageError(f"--since: {error}.") from None
+        raise wrong_value("--since", error) from None
 
 
 @command(app, "backup")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 import sqlalchemy as sa
 
 from metering.corrections.register import next_number, register
-from metering.errors import UsageError
+from metering.errors import UsageError, wrong_value
 from metering.invoices.history import History
 from metering.invoices.settlement import give_back
 from metering.ledger import postings as post
@@ -288,9 +288,9 @@ def _amount(text: str, currency: str) -> int:
     try:
         amount = parse_money(text, currency)
     except InvalidValue as error:
-        raise UsageError(f"--amount: {error}.", unchanged="Nothing was changed.") from None
+        raise wrong_value("--amount", error) from None
     if amount <= 0:
-        raise UsageError(f"--amount: {text} is not more than zero.", unchanged="Nothing was changed.")
+        raise wrong_value("--amount", f"{text} is not more than zero")
     return amount
 
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import sqlalchemy as sa
 
 from metering.corrections.register import next_number, register
-from metering.errors import UsageError
+from metering.errors import UsageError, wrong_value
 from metering.invoices.history import History
 from metering.ledger import postings as post
 from metering.ledger.book import change, rows
@@ -129,7 +129,7 @@ def _refundable(con: sa.Connection, number: str, amount: str | None) -> tuple[di
     try:
         minor = left if amount is None else parse_money(amount, payment["currency"])
     except InvalidValue as error:
-        raise UsageError(f"--amount: {error}.", unchanged="Nothing was changed.") from None
+        raise wrong_value("--amount", error) from None
     if not 0 < minor <= left:
         _refuse(number, f"{format_money(left, payment['currency'])} {payment['currency']} of it can be given back")
     return payment, minor
@@ -176,4 +176,6 @@ def _succeeded(con: sa.Connection, number: str) -> dict[str, Any]:
 
 
 def _refuse(number: str, why: str) -> NoReturn:
-    raise UsageError(f"{number} cannot be corrected so: {why}.", unchanged="Nothing was changed.")
+    raise UsageError(
+        f"{number} cannot be corrected so: {why}.", remedy="`metering report payments` shows where it stands."
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from metering.errors import MeteringError, NeedsPerson, UsageError
+from metering.errors import MeteringError, NeedsPerson, UsageError, unwritable
 
 FORMATS = ("pdf", "html", "json")
 Document = dict[str, Any]
@@ -55,7 +55,7 @@ def write_all(documents: Iterable[Document], format: str, folder: str) -> int:
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror or error}.") from None
+        raise unwritable(folder, error) from None
     count = 0
     failed = []
     for number, made in _made(documents, format):
@@ -113,7 +113,7 @@ def _one(make: Make, document: Document) -> Made:
     except UsageError:
         raise
     except MeteringError as error:
-        return document["number"], MeteringError(error.message, remedy=error.remedy)
+        return document["number"], MeteringError(error.message, unchanged=error.unchanged, remedy=error.remedy)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -123,4 +123,4 @@ def _write(path: Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}.") from None
+        raise unwritable(path, error) from None

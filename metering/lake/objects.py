@@ -58,7 +58,9 @@ class Objects:
     def __init__(self, url: str) -> None:
         match = _URL.fullmatch(url)
         if match is None:
-            raise UsageError("[lake] url must be a folder or s3://bucket/prefix.")
+            raise UsageError(
+                "[lake] url is neither a folder nor a bucket.", remedy="Name a folder, or s3://bucket/prefix."
+            )
         self.bucket = match["bucket"]
         self.prefix = "/".join(filter(None, (match["prefix"] or "").split("/")))
         self.url = f"s3://{self.bucket}/{self.prefix}".rstrip("/")

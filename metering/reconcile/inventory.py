@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from metering.accounts.imports import current_accounts
 from metering.charges.prices import PriceList, read_prices
-from metering.errors import UsageError
+from metering.errors import UsageError, unreadable
 from metering.home import Home
 from metering.lake import connect
 from metering.usage import meter
@@ -97,7 +97,7 @@ def read_inventory(path: str) -> set[str]:
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}.", unchanged="Nothing was compared.") from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError as error:
         _wrong(path, error.object.count(b"\n", 0, error.start) + 1, "not UTF-8")
     if not text.strip():

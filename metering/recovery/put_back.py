@@ -55,7 +55,11 @@ def put_back(path: Path, backup: Path, say: Say) -> None:
 def _opened(path: Path, backup: Path) -> Iterator[Path]:
     """The folder of a backup; an archive is unpacked beside the home."""
     if not backup.exists():
-        raise UsageError(f"There is no backup {backup}.", unchanged="Nothing was put back.")
+        raise UsageError(
+            f"There is no backup {backup}.",
+            unchanged="Nothing was put back.",
+            remedy="Name what `metering backup` wrote.",
+        )
     if backup.is_dir():
         yield backup
         return

@@ -99,15 +99,17 @@ def report_name(
 ) -> str:
     """The report that a name and its options mean; UsageError where an option belongs to another report."""
     if days is not None and name != "idle":
-        raise UsageError("--days belongs to the report `idle`.")
+        raise UsageError("--days belongs to the report `idle`.", remedy="Leave it out.")
     if name != "usage":
         if (by or "account") != "account" or billed or as_of is not None:
-            raise UsageError("--by, --billed and --as-of belong to the report `usage`.")
+            raise UsageError("--by, --billed and --as-of belong to the report `usage`.", remedy="Leave them out.")
         return name
     if by not in (None, *USAGE_BY):
         raise UsageError(f"There is no usage by {by!r}.", remedy=f"By: {', '.join(USAGE_BY)}.")
     if billed and by == "day":
-        raise UsageError("--billed cannot go by day: invoices are by month.")
+        raise UsageError(
+            "--billed cannot go by day: invoices are by month.", remedy="Leave out --billed, or go by snapshot."
+        )
     chosen = name if by in (None, "account") else f"usage-by-{by}"
     return f"billed-{chosen}" if billed else chosen
 
@@ -278,7 +280,9 @@ class Desk:
         """The batch asked for; UsageError if there is none of that number."""
         last = self.home.lake.manifest().last_batch
         if self.wanted.as_of is not None and not 0 <= self.wanted.as_of <= last:
-            raise UsageError(f"--as-of {self.wanted.as_of}: the last batch is {last}.")
+            raise UsageError(
+                f"--as-of {self.wanted.as_of}: there is no such batch.", remedy=f"Name one from 0 to {last}."
+            )
         return self.wanted.as_of
 
     def usage(self, since: Month | None = None, *, alive_after: int | None = None) -> None:
@@ -348,7 +352,9 @@ class Desk:
     def billed(self, name: str) -> None:
         """What was invoiced."""
         if self.wanted.as_of is not None:
-            raise UsageError("--billed is what was invoiced; --as-of asks for what was known.")
+            raise UsageError(
+                "--billed is what was invoiced, --as-of asks for what was known.", remedy="Leave one of them out."
+            )
         self.allocations(name)
 
     def billed_and_used(self, name: str) -> None:

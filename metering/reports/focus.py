@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from metering.errors import UsageError
+from metering.errors import UsageError, unwritable
 from metering.home import Home
 from metering.reports.ask import Desk, Filter
 from metering.reports.catalog import Report, ReportColumn
@@ -43,7 +43,7 @@ def write_focus(home: Home, month: Month, folder: str, format: str) -> Iterator[
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: {error.strerror or error}.", unchanged="Nothing was written.") from None
+        raise unwritable(folder, error) from None
     for dataset in DATASETS:
         answer = _answer(desk.con.sql(desk.query(f"focus-{dataset}")).to_arrow_table())
         path = Path(folder, f"focus-{dataset}-{month}.{format}")

@@ -66,11 +66,13 @@ def _check_reading(con: duckdb.DuckDBPyConnection, query: str) -> None:
     except duckdb.Error as error:
         raise _wrong(error) from None
     if len(statements) != 1:
-        raise UsageError(f"{len(statements)} statements where one SELECT belongs.")
+        raise UsageError(
+            f"{len(statements)} statements where one SELECT belongs.", remedy="Ask one question at a time."
+        )
     if statements[0].type.name not in READING:
         raise UsageError(
             f"This is no SELECT but {statements[0].type.name}.",
-            unchanged="Nothing was changed: `metering sql` only reads.",
+            remedy="`metering sql` only reads: ask with SELECT.",
         )
 
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import msgspec
 import pyarrow as pa
 
-from metering.errors import UsageError
+from metering.errors import UsageError, unwritable
 from metering.reports import exact
 from metering.reports.catalog import Report
 from metering.reports.exact import typed as typed
@@ -106,7 +106,7 @@ class _writing:  # noqa: N801  reads as a sentence
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise UsageError(f"{self._output}: {error.strerror or error}.") from None
+            raise unwritable(self._output, error) from None
 
 
 def _write_parquet(answer: Answer, output: str) -> None:

@@ -41,7 +41,9 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
     zone, gigabyte_bytes = home.config.billing.zone, home.config.billing.gigabyte_bytes
     start, end = month.bounds(zone)
     if start >= home.now:
-        raise UsageError(f"{month} has not begun: there is no usage to rate.")
+        raise UsageError(
+            f"{month} has not begun: there is no usage to rate.", remedy="Name this month or an earlier one."
+        )
     other = read_prices(path)
     with home.book.read() as con:
         counting = in_force(stored_lists(con), [str(month)], read_prices(str(home.prices_file)), zone)
