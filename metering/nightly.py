@@ -68,6 +68,8 @@ def _inbox(home: Home, run: Run, say: Say) -> int:
     say(sentence)
     for reason in taken.unreadable:
         say(f"inbox: not read: {reason}")
+    for line in taken.bad_lines():
+        say(f"inbox: quarantined: {line}")
     return NEEDS_PERSON if taken.needs_person else DONE
 
 

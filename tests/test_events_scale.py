@@ -160,3 +160,51 @@ def test_memory_does_not_grow_with_bad_lines(lake: Lake, tmp_path: Path) -> None
     assert result.reasons == {"missing_field": 9_000}
     assert peak < 30_000_000
     assert take(lake, path, now=NOW + 1).batch is None
+
+
+# What explodes
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_an_archive_that_explodes_is_refused(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Blank lines, hundreds to a byte: refused, named, and its neighbours are taken; a file with many is none."""
+    monkeypatch.setattr(sources_module, "FREE_BYTES", 2**24)
+    folder = tmp_path / "in"
+    put(folder, "a.jsonl", ready("e-1"))
+    put(folder, "c.jsonl", ready("e-2"))
+    good = text(*(ready(f"e-{number}") for number in range(1000))) + b"\n" * 2**20
+    for name, content in (("b.jsonl", b"\n" * 2**28), ("d.jsonl", good)):
+        with pa.CompressedOutputStream(str(folder / f"{name}{suffix}"), "gzip" if suffix == ".gz" else "zstd") as file:
+            for at in range(0, len(content), 2**24):
+                file.write(content[at : at + 2**24])
+    packed = (folder / f"b.jsonl{suffix}").stat().st_size
+    assert packed < 2**19
+    result = take(lake, folder)
+    (named,) = result.unreadable
+    assert f"b.jsonl{suffix}: more than" in named and f"come of {packed}: no file of events packs so well" in named
+    assert (result.accepted, result.files) == (1000, 3)
+
+
+def test_a_small_packed_file_may_hold_much(lake: Lake, tmp_path: Path) -> None:
+    """It is read in pieces once it shows: the files before it come first, and line numbers are its own."""
+    put(tmp_path / "in", "a.jsonl", ready("e-1"))
+    lines = [ready(f"e-{number}", extra="x" * 20_000) for number in range(300)]
+    with pa.CompressedOutputStream(str(tmp_path / "in" / "b.jsonl.zst"), "zstd") as file:
+        file.write(text(*lines, "nope"))
+    assert (tmp_path / "in" / "b.jsonl.zst").stat().st_size < sources_module.SMALL_BYTES
+    assert len(text(*lines)) > 2 * sources_module.CHUNK_BYTES
+    put(tmp_path / "in", "c.jsonl", "nope again")
+    result = take(lake, tmp_path / "in")
+    assert (result.accepted, result.duplicates, result.files) == (300, 1, 3)
+    assert rows(lake, "SELECT file, line FROM quarantine ORDER BY 1") == [("b.jsonl.zst", 301), ("c.jsonl", 1)]
+
+
+def test_many_bad_lines_are_named_up_to_twenty(lake: Lake, tmp_path: Path) -> None:
+    """By file and line, in order, with the reason; the others are counted."""
+    result = take(lake, put(tmp_path, "a.jsonl", *("nope" for _ in range(25)), ready("e-1")))
+    said = list(result.bad_lines())
+    assert result.quarantined == 25 and len(said) == 21
+    assert said[0].startswith("a.jsonl, line 1: malformed_json: ") and said[19].startswith("a.jsonl, line 20: ")
+    assert said[20] == "5 more lines: see `metering quarantine`"

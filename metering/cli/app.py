@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -127,6 +128,26 @@ class Context:
         click.echo(json.dumps(line, ensure_ascii=False), err=True)
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody asked the process to end: no step may go on, as it might after an error of its own."""
+
+
+def _heed_signals() -> None:
+    """Have a signal end the run in order, and a second one at once; what is ignored (nohup) stays so."""
+
+    def stop(number: int, _: object) -> None:
+        for each in heeded:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(f"by {signal.Signals(number).name}")
+
+    heeded = [each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+    for each in heeded:
+        signal.signal(each, stop)
+
+
 pass_context = click.make_pass_decorator(Context, ensure=True)
 
 
@@ -190,6 +211,15 @@ def _end(context: Context, work: Callable[[], int | None]) -> NoReturn:
         code = error.exit_code
     except BrokenPipeError:
         raise
+    except Stopped as stopped:
+        context.complain(
+            MeteringError(
+                f"Stopped {stopped}.",
+                unchanged="What was committed before stands; nothing is half-done.",
+                remedy="Run the same command again: it goes on where it was.",
+            )
+        )
+        code = FAILED
     except Exception as error:
         failure = _of_the_machine(error)
         if failure is None:
@@ -247,6 +277,7 @@ class Lean(MetaPathFinder):
 def main() -> None:
     """The `metering` command."""
     sys.meta_path.insert(0, Lean())
+    _heed_signals()
     from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
 
     try:

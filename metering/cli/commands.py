@@ -78,6 +78,8 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
         context.say(sentence)
         for reason in result.unreadable:
             context.say(f"not read: {reason}")
+        for line in result.bad_lines():
+            context.say(f"quarantined: {line}")
         run.exit_code = NEEDS_PERSON if result.needs_person else DONE
     return run.exit_code
 

@@ -126,6 +126,8 @@ def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
         )
     for reason in taken.unreadable:
         say(f"Not read: {reason}")
+    for line in taken.bad_lines():
+        say(f"Quarantined: {line}")
 
 
 def _keep_lifespans(home: Home, say: Say) -> None:

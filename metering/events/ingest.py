@@ -30,6 +30,9 @@ from metering.schema import arrow_schema
 SCRATCH = ".ingest.part"
 """Folder below the lake for what a run holds before its commit; a killed run's is swept by the next."""
 
+MOST_NAMED = 20
+"""So many quarantined lines are named; the others are counted."""
+
 FEW_LINES = 100_000
 """So many lines, new ones and those that they may repeat, are compared in memory."""
 
@@ -52,10 +55,18 @@ class IngestResult:
     files: int = 0
     lines: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+    """The first of the quarantined lines, each in a sentence."""
     unreadable: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
     read: list[Source] = field(default_factory=list)
+
+    def bad_lines(self) -> Iterator[str]:
+        """The quarantined lines for people: the first are named, the others counted."""
+        yield from self.named
+        if self.quarantined > len(self.named):
+            yield f"{self.quarantined - len(self.named)} more lines: see `metering quarantine`"
 
     @property
     def needs_person(self) -> bool:
@@ -259,6 +270,9 @@ def _settle(
     reasons = con.execute("SELECT reason, count(*) FROM new_bad_lines GROUP BY reason ORDER BY reason")
     result.reasons = dict(reasons.fetchall())
     result.quarantined = sum(result.reasons.values())
+    if result.quarantined:
+        found = con.execute(f"SELECT file, line, reason, message FROM new_quarantine ORDER BY ALL LIMIT {MOST_NAMED}")
+        result.named = [f"{file}, line {line}: {reason}: {message}" for file, line, reason, message in found.fetchall()]
     result.conflicts = result.reasons.get("conflict", 0)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob, has_magic
+from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import IO, Any
 
@@ -23,6 +24,11 @@ CHUNK_BYTES = 2 * 2**20
 """How much of a file is checked at once; a chunk ends with a line."""
 MAX_LINE_BYTES = 2**28
 """A file with a longer line is no file of events, and is left aside whole."""
+
+FREE_BYTES = 2**28
+"""So much may come of any packed file."""
+MOST_TIMES = 300
+"""So many times its size may come of a larger one: events pack to a fiftieth, and what explodes to a thousandth."""
 
 
 Fetch = Callable[[str], list[Path]]
@@ -45,6 +51,11 @@ class Source:
     def is_parquet(self) -> bool:
         """Whether its rows are columns already."""
         return self.path is not None and self.path.name.lower().endswith(PARQUET)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is compressed."""
+        return self.path is not None and self.path.name.lower().endswith(PACKED)
 
     @property
     def size_bytes(self) -> int:
@@ -187,19 +198,25 @@ def pieces(sources: Sequence[Source]) -> Iterator[Piece | Broken | int]:
             yield file_no
             continue
         try:
-            if is_small:
-                texts = [_ended(text) for text, _ in chunks(source)]
+            read = chunks(source)
+            head = list(islice(read, 2))
+            # A packed file shows only when it is read how much it holds.
+            if is_small and len(head) < 2:
+                texts = [_ended(text) for text, _ in head]
                 gathered += texts
                 begins.append((file_no, lines))
                 lines += sum(text.count(b"\n") for text in texts)
                 size += sum(map(len, texts))
-            else:
-                mark = [(file_no, 0)]
-                for text, place in chunks(source):
-                    yield Piece(text, mark, before + place)
-                    mark = []
-                if mark:
-                    yield Piece(b"", mark, done)
+                continue
+            if gathered:
+                yield Piece(b"".join(gathered), begins, before)
+                gathered, begins, lines, size = [], [], 0, 0
+            mark = [(file_no, 0)]
+            for text, place in chain(head, read):
+                yield Piece(text, mark, before + place)
+                mark = []
+            if mark:
+                yield Piece(b"", mark, done)
         except Unreadable as error:
             yield Broken(file_no, str(error))
     if gathered or begins:
@@ -236,9 +253,16 @@ def chunks(source: Source, size: int | None = None) -> Iterator[tuple[bytes, int
 
 
 def _blocks(source: Source, size: int) -> Iterator[tuple[bytes, int]]:
+    most = max(MOST_TIMES * source.size_bytes, FREE_BYTES) if source.is_packed else None
+    unpacked = 0
     try:
         with _open(source) as (file, place):
             while block := _read(file, size):
+                unpacked += len(block)
+                if most is not None and unpacked > most:
+                    raise Unreadable(
+                        f"more than {most} bytes come of {source.size_bytes}: no file of events packs so well"
+                    )
                 yield block, place()
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
