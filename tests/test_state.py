@@ -17,7 +17,7 @@ from homes import Home
 
 from metering.close import drafting
 from metering.lake import Lake
-from metering.state import advance
+from metering.state import advance, policy
 from metering.values import Month, to_instant
 
 FIRST, MONTHS = Month(2026, 1), 5
@@ -210,6 +210,39 @@ def test_a_retraction_reaches_its_event_without_the_others(home: Home, kept: Non
         ("2026-02", "67.20"),
         ("2026-03", "74.40"),
     ]
+    home.run("verify")
+
+
+def test_a_vm_that_was_wrong_is_put_right(home: Home, kept: None) -> None:
+    """February takes back a ready event that named a VM deleted in January, and sends it again with the right VM.
+
+    1,000 GB cost 0.10 an hour: January billed s for 14 days; its other 10 come with February's 28.
+    """
+    home.prices("snapshot.vm,,USD,0.0001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    home.events("2026-01-08 ready s gb=1000 res=wrong id=mistaken\n2026-01-22 vm-deleted wrong", "1.jsonl")
+    home.run("close", "2026-01", now="2026-02-01T08:00:00Z")
+    retracted = "2026-02-08 retracted free retracted_source=/compute retracted_id=mistaken"
+    home.events(f"{retracted}\n2026-01-08 ready s gb=1000 res=right id=mended", "2.jsonl")
+    home.run("close", "2026-02", now="2026-03-01T08:00:00Z")
+    lines = home.report("invoice-lines")
+    assert [(line["invoice"][4:11], line["month"], line["amount"]) for line in lines] == [
+        ("2026-01", "2026-01", "33.60"),
+        ("2026-02", "2026-02", "67.20"),
+        ("2026-02", "2026-01", "24.00"),
+    ]
+    home.run("explain", "INV-2026-02-000001", now="2026-03-01T08:00:00Z")
+
+
+def test_a_vm_and_a_snapshot_of_one_id_in_a_batch_taken_in_by_parts(
+    home: Home, kept: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first part brings the VM's deletion; what is recalled for it is not taken for more of the snapshot."""
+    monkeypatch.setattr(policy, "AT_ONCE", 2)
+    home.events("2026-01-08 ready a\n2026-01-09 ready b\n2026-01-20 deleted 42\n2026-01-22 vm-deleted 42")
+    home.run("nightly", now="2026-02-01T08:00:00Z", exit_code=None)
+    found = home.report("anomalies")
+    assert [row["snapshot_id"] for row in found if row["kind"] == "end_without_ready"] == ["42"]
     home.run("verify")
 
 
