@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 import duckdb
@@ -11,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.events.instants import Bools
+
 KEY_BYTES = 16
 SEPARATOR = "\x1f"
 """Between source and id; no text of an event holds a control character."""
@@ -18,12 +21,15 @@ FEW = 2048
 """Up to so many texts are hashed one by one: handing them over would cost more."""
 
 Keys = npt.NDArray[np.uint64]
+Pair = tuple[pa.Array, pa.Array]
+Halves = npt.NDArray[np.int64]
+Columns = Mapping[int, pa.Array | pa.ChunkedArray]
 
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _WORD = 8
 _LOW_BYTES = np.array([2 ** (8 * count) - 1 for count in range(_WORD + 1)], np.uint64)
-_SAMPLE = 1024
-"""So many texts tell whether it pays to hash each one once."""
+_DIGITS = 64
+"""Hexadecimal digits of a SHA-256."""
 _own = threading.local()
 
 
@@ -47,7 +53,10 @@ def lake_keys(events: pa.Table) -> dict[str, pa.Array]:
         "retracted": _identities(events, "retracted_"),
         "vm": pc.if_else(is_vm, events["resource_id"], pa.scalar(None, pa.string())),
     }
-    return {name: key for whole in texts for name, key in zip(_halves(whole), text_keys(texts[whole]), strict=True)}
+    keys = _keys_of(texts.values())
+    return {
+        half: key for name, pair in zip(texts, keys, strict=True) for half, key in zip(_halves(name), pair, strict=True)
+    }
 
 
 def _halves(name: str) -> tuple[str, str]:
@@ -61,34 +70,69 @@ def _identities(events: pa.Table, prefix: str) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(events[f"{prefix}source"], events[f"{prefix}id"], SEPARATOR)
 
 
-def text_keys(texts: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+def text_keys(texts: pa.Array | pa.ChunkedArray) -> Pair:
     """The first and the second 8 bytes of each text's SHA-256, as big-endian signed integers; empty where it is."""
-    given = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    if given.null_count == len(given):
-        nothing = pa.nulls(len(given), pa.int64())
-        return nothing, nothing
-    if not given.null_count and len(given.slice(0, _SAMPLE).unique()) >= min(len(given), _SAMPLE) // 2:
-        high, low = _halves_of_digests(given).T
-        return pa.array(np.ascontiguousarray(high)), pa.array(np.ascontiguousarray(low))
-    encoded = given.dictionary_encode()
-    high, low = (pa.array(np.ascontiguousarray(half)) for half in _halves_of_digests(encoded.dictionary).T)
-    return high.take(encoded.indices), low.take(encoded.indices)
+    (keys,) = _keys_of([texts])
+    return keys
 
 
-def _halves_of_digests(texts: pa.Array) -> npt.NDArray[np.int64]:
-    """The first bytes of each text's SHA-256 as two integers; DuckDB lets go of the interpreter meanwhile."""
-    if len(texts) <= FEW:
-        digests = b"".join([sha256(text.encode()).digest()[:KEY_BYTES] for text in texts.to_pylist()])
-        return np.frombuffer(digests, ">i8").astype(np.int64).reshape(-1, 2)
+def _keys_of(columns: Iterable[pa.Array | pa.ChunkedArray]) -> list[Pair]:
+    """The keys of columns of texts that are equally long: handed over together, because that costs as much as one."""
+    given = dict(enumerate(columns))
+    some = {number: texts for number, texts in given.items() if texts.null_count < len(texts)}
+    found = _hashed_one_by_one(some) if len(given[0]) <= FEW else _hashed_by_duckdb(some)
+    nothing = pa.nulls(len(given[0]), pa.int64())
+    return [_pair(*found[number]) if number in some else (nothing, nothing) for number in given]
+
+
+def _pair(halves: Halves, filled: Bools) -> Pair:
+    """The keys of the texts that there are, with nothing in between."""
+    if filled.all():
+        high, low = (pa.array(np.ascontiguousarray(half)) for half in halves.T)
+    else:
+        spread = np.zeros((len(filled), 2), np.int64)
+        spread[filled] = halves
+        high, low = (pa.array(np.ascontiguousarray(half), mask=~filled) for half in spread.T)
+    return high, low
+
+
+def _hashed_one_by_one(columns: Columns) -> dict[int, tuple[Halves, Bools]]:
+    found = {}
+    for number, texts in columns.items():
+        given = texts.to_pylist()
+        digests = b"".join([sha256(text.encode()).digest()[:KEY_BYTES] for text in given if text is not None])
+        halves = np.frombuffer(digests, ">i8").astype(np.int64).reshape(-1, 2)
+        found[number] = (halves, np.array([text is not None for text in given], np.bool_))
+    return found
+
+
+def _hashed_by_duckdb(columns: Columns) -> dict[int, tuple[Halves, Bools]]:
+    """DuckDB lets go of the interpreter meanwhile."""
+    if not columns:
+        return {}
     if not hasattr(_own, "con"):
         _own.con = duckdb.connect(config={"threads": 1})
-    hashed = _own.con.from_arrow(pa.table({"given": texts})).project("sha256(given) AS hashed").to_arrow_table()
-    column = hashed["hashed"].combine_chunks()
-    _, offsets, data = column.buffers()
-    first = int(np.frombuffer(offsets, np.int32)[column.offset])
-    digits = np.frombuffer(data, np.uint8)[first : first + 4 * KEY_BYTES * len(texts)].reshape(len(texts), -1)
-    pairs = np.ascontiguousarray(digits[:, : 2 * KEY_BYTES]).view(np.uint16)
-    return _BYTE[pairs].view(">i8").astype(np.int64)
+    given = _own.con.from_arrow(pa.table({f"c{number}": texts for number, texts in columns.items()}))
+    hashed = given.project(", ".join(f"sha256(c{number}) AS c{number}" for number in columns)).to_arrow_table()
+    return {number: (_of_digits(hashed[f"c{number}"]), _filled(hashed[f"c{number}"])) for number in columns}
+
+
+def _filled(column: pa.ChunkedArray) -> Bools:
+    return np.asarray(column.is_valid().to_numpy())
+
+
+def _of_digits(column: pa.ChunkedArray) -> Halves:
+    """The first bytes of hexadecimal digests as two integers, of those that there are."""
+    found = [np.zeros((0, 2), np.int64)]
+    for chunk in column.chunks:
+        _, offsets, data = chunk.buffers()
+        count = len(chunk) - chunk.null_count
+        if count:
+            first = int(np.frombuffer(offsets, np.int32)[chunk.offset])
+            digits = np.frombuffer(data, np.uint8, count * _DIGITS, first).reshape(count, _DIGITS)
+            pairs = np.ascontiguousarray(digits[:, : 2 * KEY_BYTES]).view(np.uint16)
+            found.append(_BYTE[pairs].view(">i8").astype(np.int64))
+    return np.concatenate(found)
 
 
 def identity_keys(sources: pa.Array, ids: pa.Array) -> Keys:
