@@ -20,12 +20,16 @@ ACCEPTED = [line for want, _, line in CASES if want.startswith("accepted")]
 
 
 def of_all(chunk: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk comes out as its lines do alone, though a single line is enough to learn a shape from."""
+    """A chunk comes out as its lines do alone, though a single line is enough to learn a shape and a form from."""
     monkeypatch.setattr(lines_module, "ALIKE", 1)
+    monkeypatch.setattr(lines_module, "COMMON", 1)
+    monkeypatch.setattr(lines_module, "_forms", {})
     monkeypatch.setattr(lines_module, "_TRIES", 1000)
-    found = outcome(check_lines(chunk))
     raws = [raw.removesuffix(b"\r") for raw in chunk.split(b"\n")]
-    assert found == {number: exact(raw) for number, raw in enumerate(raws) if raw.strip()}
+    wanted = {number: exact(raw) for number, raw in enumerate(raws) if raw.strip()}
+    assert outcome(check_lines(chunk)) == wanted
+    assert outcome(check_lines(chunk)) == wanted, "by the forms that the first time left"
+    assert outcome(check_lines(chunk + b"\n")) == wanted
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -119,3 +123,20 @@ def test_bad_lines_stay_bad_among_their_like(line: bytes, monkeypatch: pytest.Mo
     with pytest.raises(Fault) as fault:
         judge(parse(line))
     assert set(found.values()) == {fault.value.reason} and len(found) == 100
+
+
+def test_lines_as_long_as_others_are_read_by_their_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once their forms are known, only what differs from them is looked at closely, and comes out as ever."""
+    monkeypatch.setattr(lines_module, "_shapes", {})
+    monkeypatch.setattr(lines_module, "_forms", {})
+    events = [{**GOOD, "id": f"e-{at}", "source": f"/{'long' * (at % 3)}"} for at in range(1000, 2000)]
+    lines = [json.dumps(event).encode() for event in events]
+    check_lines(b"\n".join(lines))
+    # As long as the others: a quotation mark inside a value, and a letter where a digit was.
+    damaged = [lines[1].replace(b"e-1001", b'e-1"01'), lines[2].replace(b'bytes": 5', b'bytes": x')]
+    looked: list[bytes] = []
+    look = lines_module._look
+    monkeypatch.setattr(lines_module, "_look", lambda text: looked.append(text) or look(text))
+    found = outcome(check_lines(b"\n".join([*lines, *damaged]) + b"\n"))
+    assert looked == [b"\n".join(damaged) + b"\n"]
+    assert [found[at] for at in range(1002)] == [*map(judge, events), "malformed_json", "malformed_json"]

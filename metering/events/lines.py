@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from metering.events.instants import Bools, Ints
 from metering.events.judge import Accepted, Fault, judge
-from metering.events.shapes import Page, Shape, learn, read
+from metering.events.shapes import Form, Lines, Page, Shape, forms_of, learn, read, read_forms
 from metering.events.strict_json import MAX_DEPTH, parse
 
 BOM = b"\xef\xbb\xbf"
@@ -66,9 +66,9 @@ class Checked:
 
     def raws(self, chosen: Bools) -> bytes:
         """The chosen lines, each with a line feed at its end."""
-        edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
-        pieces = [self.text[self.starts[start] : self.starts[end]] for start, end in edges.reshape(-1, 2).tolist()]
-        text = b"".join(piece if piece.endswith(b"\n") else piece + b"\n" for piece in pieces)
+        text = _chosen(self.text, self.starts, chosen)
+        if text and not text.endswith(b"\n"):
+            text += b"\n"
         return text.replace(b"\r\n", b"\n") if b"\r" in text else text
 
 
@@ -108,6 +108,31 @@ def _by_time(row: tuple[Any, ...]) -> tuple[int, int]:
 
 def check_lines(text: bytes) -> Checked:
     """Check whole lines; only the last may lack its line feed."""
+    lines, usual = _plain_lines(text)
+    runs, taken = _read_forms(lines, usual)
+    starts = np.append(lines.starts, len(text))
+    if not taken.any():
+        return _check_each(text, starts)
+    rest = np.flatnonzero(~taken)
+    edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.diff(starts)[rest])])
+    checked = _check_each(_chosen(text, starts, ~taken), edges)
+    others = [_with_lines(table, rest) for table in (*checked.runs, checked.faults)]
+    return Checked([*runs, *others[:-1]], others[-1], text, starts)
+
+
+def _chosen(text: bytes, starts: Ints, chosen: Bools) -> bytes:
+    """The chosen lines of a text; line n goes from `starts[n]` to `starts[n + 1]`."""
+    edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
+    return b"".join([text[starts[start] : starts[end]] for start, end in edges.reshape(-1, 2).tolist()])
+
+
+def _with_lines(table: pa.Table, lines: Ints) -> pa.Table:
+    """A table with other numbers for its lines."""
+    return table.set_column(0, table.schema.field(0), pa.array(lines[table["line"].to_numpy()], pa.int64()))
+
+
+def _check_each(text: bytes, starts: Ints) -> Checked:
+    """Check lines by their shapes, and one by one what has none."""
     page, usual = _look(text)
     filled = page.ends > page.starts
     runs, taken = _read_alike(page, usual & filled)
@@ -120,8 +145,28 @@ def check_lines(text: bytes) -> Checked:
         elif raw.strip():
             judged.take(row, raw, partial(_value, raw, bool(usual[row])))
     events, faults = judged.tables()
-    starts = np.append(page.starts, len(text))
     return Checked([*runs, *events], faults, text, starts)
+
+
+def _plain_lines(text: bytes) -> tuple[Lines, Bools]:
+    """The lines, and of each whether it is ASCII without control characters, DEL and escapes."""
+    chars = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(chars == ord("\n"))
+    starts = np.concatenate([np.zeros(1, np.int64), ends + 1])
+    usual = np.ones(len(starts), np.bool_)
+    odd = []
+    if np.count_nonzero(chars < ord(" ")) != len(ends):
+        odd.append((chars < ord(" ")) & (chars != ord("\n")))
+    if not text.isascii():
+        odd.append(chars >= 128)
+    odd += [chars == byte[0] for byte in (b"\\", b"\x7f") if byte in text]
+    for each in odd:
+        usual[np.searchsorted(starts, np.flatnonzero(each), "right") - 1] = False
+    if starts[-1] == len(text):
+        starts, usual = starts[:-1], usual[:-1]
+    else:
+        ends = np.append(ends, len(text))
+    return Lines(text, starts, ends), usual
 
 
 def _look(text: bytes) -> tuple[Page, Bools]:
@@ -187,6 +232,37 @@ _shapes: dict[Shape, int] = {}
 """The shapes seen so far in this process: only a memory, for every one can be learned again."""
 
 
+COMMON = 16
+"""How many of the lines in a sample must have a form for it to be kept."""
+_SAMPLE = 512
+_MAX_FORMS = 64
+_forms: dict[Form, None] = {}
+"""The forms seen so far in this process, the same way."""
+
+
+def _read_forms(lines: Lines, usual: Bools) -> tuple[list[pa.Table], Bools]:
+    """Tables of the events in lines that have a known form, and which lines those are."""
+    taken = np.zeros(len(usual), np.bool_)
+    tables: list[pa.Table] = []
+    by_shape: dict[Shape, list[Form]] = {}
+    for form in list(_forms):
+        by_shape.setdefault(form.shape, []).append(form)
+    for shape, forms in by_shape.items():
+        rows, columns = read_forms(lines, forms, np.flatnonzero(usual & ~taken))
+        if len(rows):
+            taken[rows] = True
+            tables.append(_events(shape, rows, columns))
+    return tables, taken
+
+
+def _keep_forms(page: Page, shape: Shape, rows: Ints) -> None:
+    """Learn the forms that are common among lines of a shape."""
+    if len(rows) >= COMMON and len(_forms) < _MAX_FORMS:
+        for form in forms_of(page, shape, np.sort(rows[:_SAMPLE]), COMMON):
+            if len(_forms) < _MAX_FORMS:
+                _forms.setdefault(form)
+
+
 def _read_alike(page: Page, usual: Bools) -> tuple[list[pa.Table], Bools]:
     """Tables of the events in lines that fit a shape, and which lines those are."""
     taken = np.zeros(len(usual), np.bool_)
@@ -214,13 +290,17 @@ def _take(page: Page, shape: Shape, usual: Bools, taken: Bools, tables: list[pa.
     if len(rows):
         usual[rows] = False
         taken[rows] = True
-        columns["line"] = pa.array(rows, pa.int64())
-        columns["type"] = pa.repeat(shape.kind, len(rows))
-        arrays = [columns[each.name] if each.name in columns else pa.nulls(len(rows), each.type) for each in CANDIDATES]
-        tables.append(pa.Table.from_arrays(arrays, schema=CANDIDATES))
+        tables.append(_events(shape, rows, columns))
         if shape in _shapes:
             _shapes[shape] += len(rows)
+        _keep_forms(page, shape, rows)
     return len(rows)
+
+
+def _events(shape: Shape, rows: Ints, columns: dict[str, pa.Array]) -> pa.Table:
+    columns = {**columns, "line": pa.array(rows, pa.int64()), "type": pa.repeat(shape.kind, len(rows))}
+    arrays = [columns[each.name] if each.name in columns else pa.nulls(len(rows), each.type) for each in CANDIDATES]
+    return pa.Table.from_arrays(arrays, schema=CANDIDATES)
 
 
 # Line by line

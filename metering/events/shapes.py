@@ -4,21 +4,27 @@ A producer writes its events with one serializer, so that lines differ only in t
 lines share: the texts between the values. It is learned from one line that the exact way accepts; another line fits
 if it holds the same texts and, between them, values that the exact way accepts too: strings without quotation
 marks, escapes and control characters, and whole numbers in plain digits.
+
+Where values are as wide as those of other lines, too, even their quotation marks need not be looked for: a form is a
+shape with a width for each value, so that all its bytes that are not of values stand at known places.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from metering.events.instants import Bools, Ints, read_places
 from metering.events.judge import MAX_TEXT, RESOURCE_TYPES, Accepted
+
+Words = npt.NDArray[np.uint64]
 
 MAX_DIGITS = 18
 """Longer numbers might not fit 64 bits."""
@@ -52,6 +58,57 @@ class Shape:
     def quotes(self) -> int:
         """How many quotation marks a line of this shape has."""
         return sum(text.count(b'"') for text in self.texts)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A shape with the width in bytes of each value."""
+
+    shape: Shape
+    widths: tuple[int, ...]
+
+    @cached_property
+    def cuts(self) -> list[tuple[int, int]]:
+        """Where each value starts and ends, counted from the start of a line."""
+        found, at = [], 0
+        for text, width in zip(self.shape.texts, self.widths, strict=False):
+            at += len(text)
+            found.append((at, at + width))
+            at += width
+        return found
+
+    @cached_property
+    def length(self) -> int:
+        """The bytes of a line."""
+        return sum(map(len, self.shape.texts)) + sum(self.widths)
+
+    @cached_property
+    def words(self) -> tuple[Words, Words]:
+        """The bytes of a line as whole words, and which of them are not of values."""
+        line, fixed = np.zeros((2, -(-self.length // 8) * 8), np.uint8)
+        line[: self.length] = np.frombuffer(b"".join(self._parts()), np.uint8)
+        fixed[: self.length] = 255
+        for start, end in self.cuts:
+            fixed[start:end] = 0
+        return line.view(np.uint64), fixed.view(np.uint64)
+
+    def _parts(self) -> Iterator[bytes]:
+        for text, width in zip_longest(self.shape.texts, self.widths, fillvalue=0):
+            yield text if isinstance(text, bytes) else b""
+            yield bytes(width) if isinstance(width, int) else b""
+
+    def rows(self, page: Lines, rows: Ints) -> Ints:
+        """The lines among `rows`, all of this form's length, that have its texts and no other quotation mark."""
+        line, fixed = self.words
+        view = np.ndarray((max(len(page.text) - line.nbytes + 1, 0),), f"V{line.nbytes}", page.text, strides=(1,))
+        rows = rows[page.starts[rows] < len(view)]
+        found = view[page.starts[rows]]
+        good = ~((found.view(np.uint64).reshape(-1, len(line)) ^ line) & fixed).any(axis=1)
+        quotes = found.view(np.uint8).reshape(len(rows), line.nbytes)[:, : self.length] == ord('"')
+        if not good.all() or np.count_nonzero(quotes) != len(rows) * self.shape.quotes:
+            good &= np.count_nonzero(quotes, axis=1) == self.shape.quotes
+            rows = rows[good]
+        return rows
 
 
 def learn(line: bytes, event: Accepted) -> Shape | None:
@@ -97,16 +154,11 @@ def _tokens(line: bytes) -> Iterator[tuple[re.Match[bytes], tuple[str, ...] | No
             is_key = text == b"{" or (text == b"," and objects[-1])
 
 
-class Page:
-    """A text of whole lines with the places of its quotation marks (and of line feeds, which no line holds).
+class Lines:
+    """A text of whole lines; `ends` are the lines' ends without line feeds."""
 
-    `ends` are the lines' ends without line feeds; `first` says which mark is a line's first, and `count` how many
-    quotation marks it has.
-    """
-
-    def __init__(self, text: bytes, starts: Ints, ends: Ints, quotes: Ints, first: Ints, count: Ints) -> None:
+    def __init__(self, text: bytes, starts: Ints, ends: Ints) -> None:
         self.text, self.starts, self.ends = text, starts, ends
-        self.quotes, self.first, self.count = quotes, first, count
         self.chars = np.frombuffer(text, np.uint8)
 
     def at(self, places: Ints, length: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
@@ -129,10 +181,52 @@ class Page:
         return found
 
 
+class Page(Lines):
+    """Lines with the places of their quotation marks (and of line feeds, which no line holds).
+
+    `first` says which mark is a line's first, and `count` how many quotation marks it has.
+    """
+
+    def __init__(self, text: bytes, starts: Ints, ends: Ints, quotes: Ints, first: Ints, count: Ints) -> None:
+        super().__init__(text, starts, ends)
+        self.quotes, self.first, self.count = quotes, first, count
+
+
 def read(page: Page, shape: Shape, rows: Ints) -> tuple[Ints, dict[str, pa.Array]]:
     """The lines among `rows` that fit a shape, by time, and their columns."""
-    rows = rows[page.count[rows] == shape.quotes]
+    return _good(page, shape, *_spans(page, shape, rows))
+
+
+def forms_of(page: Page, shape: Shape, rows: Ints, least: int) -> list[Form]:
+    """The forms of lines that fit a shape, those that are as frequent as that."""
     spans, rows = _spans(page, shape, rows)
+    if not len(rows):
+        return []
+    widths = np.column_stack([end - start for start, end in spans])
+    found, counts = np.unique(widths, axis=0, return_counts=True)
+    return [Form(shape, tuple(each)) for each in found[counts >= least].tolist()]
+
+
+def read_forms(lines: Lines, forms: Sequence[Form], rows: Ints) -> tuple[Ints, dict[str, pa.Array]]:
+    """The lines among `rows` that have one of the forms of one shape, by time, and their columns."""
+    lengths = lines.ends[rows] - lines.starts[rows]
+    found: list[Ints] = []
+    places: list[Ints] = []
+    for form in forms:
+        alike = np.flatnonzero(lengths == form.length)
+        if len(alike):
+            taken = form.rows(lines, rows[alike])
+            lengths[np.searchsorted(rows, taken)] = -1
+            found.append(taken)
+            places.append(np.array(form.cuts).ravel()[:, np.newaxis] + lines.starts[taken])
+    if not found:
+        return rows[:0], {}
+    edges = np.concatenate(places, axis=1)
+    return _good(lines, forms[0].shape, list(zip(edges[::2], edges[1::2], strict=True)), np.concatenate(found))
+
+
+def _good(page: Lines, shape: Shape, spans: list[tuple[Ints, Ints]], rows: Ints) -> tuple[Ints, dict[str, pa.Array]]:
+    """Those of some lines whose values between the shape's texts are good, by time, and their columns."""
     good = np.ones(len(rows), np.bool_)
     numbers = {}
     for slot, (start, end) in zip(shape.slots, spans, strict=True):
@@ -160,6 +254,7 @@ def read(page: Page, shape: Shape, rows: Ints) -> tuple[Ints, dict[str, pa.Array
 
 def _spans(page: Page, shape: Shape, rows: Ints) -> tuple[list[tuple[Ints, Ints]], Ints]:
     """Where the values of each slot start and end, in the lines that hold the shape's texts and nothing else."""
+    rows = rows[page.count[rows] == shape.quotes]
     places: list[Ints] = []
     first = page.first[rows]
     seen = 0
@@ -183,7 +278,7 @@ def _spans(page: Page, shape: Shape, rows: Ints) -> tuple[list[tuple[Ints, Ints]
     return list(pairwise(places))[1::2], rows
 
 
-def _numbers(page: Page, start: Ints, end: Ints) -> tuple[Ints, Bools]:
+def _numbers(page: Lines, start: Ints, end: Ints) -> tuple[Ints, Bools]:
     """The whole numbers written there, and whether they are in plain digits."""
     width = end - start
     good = (width >= 1) & (width <= MAX_DIGITS)
@@ -197,7 +292,7 @@ def _numbers(page: Page, start: Ints, end: Ints) -> tuple[Ints, Bools]:
     return numbers, good
 
 
-def _times(page: Page, start: Ints, end: Ints) -> tuple[Ints, Bools]:
+def _times(page: Lines, start: Ints, end: Ints) -> tuple[Ints, Bools]:
     """The instants written there, and whether they are known."""
     times, known = np.zeros(len(start), np.int64), np.zeros(len(start), np.bool_)
     widths = end - start
@@ -209,14 +304,14 @@ def _times(page: Page, start: Ints, end: Ints) -> tuple[Ints, Bools]:
     return times, known
 
 
-def _is_one_of(page: Page, start: Ints, end: Ints, words: tuple[str, ...]) -> Bools:
+def _is_one_of(page: Lines, start: Ints, end: Ints, words: tuple[str, ...]) -> Bools:
     found = np.zeros(len(start), np.bool_)
     for word in words:
         found |= (end - start == len(word)) & page.holds(start, word.encode())
     return found
 
 
-def _texts(page: Page, shape: Shape, spans: list[tuple[Ints, Ints]], chosen: Ints) -> dict[str, pa.Array]:
+def _texts(page: Lines, shape: Shape, spans: list[tuple[Ints, Ints]], chosen: Ints) -> dict[str, pa.Array]:
     """The text columns of the chosen lines: cut out of the page by Arrow."""
     wanted = [at for at, slot in enumerate(shape.slots) if slot.column and slot.column != "time" and not slot.is_number]
     cuts = np.empty((len(spans[0][0]), 2 * len(wanted)), np.int32)

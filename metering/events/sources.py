@@ -20,7 +20,7 @@ TEXT = (".jsonl", ".ndjson")
 PACKED = (".gz", ".zst")
 PARQUET = ".parquet"
 EXTENSIONS = (*TEXT, *(text + packed for text in TEXT for packed in PACKED), PARQUET)
-CHUNK_BYTES = 2 * 2**20
+CHUNK_BYTES = 4 * 2**20
 """How much of a file is checked at once; a chunk ends with a line."""
 MAX_LINE_BYTES = 2**28
 """A file with a longer line is no file of events, and is left aside whole."""
