@@ -21,8 +21,8 @@ MONEY_PLACES = 3
 
 _MINOR = '"minor digits"'
 
-_Value = Callable[[ReportColumn, int], str]
-"""What makes an SQL expression of a column and the bytes in a gigabyte."""
+_Value = Callable[[ReportColumn], str]
+"""What makes an SQL expression of a column."""
 
 
 def printed(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
@@ -41,15 +41,71 @@ def typed(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
 
 def exact_select(report: Report, gigabyte_bytes: int, rows: str) -> str:
     """The SELECT that gives a report's columns with exact types, of its SQL; instants are UTC without a zone."""
-    return _select(report, gigabyte_bytes, _exact, f"({rows})")
+
+    def exact(column: ReportColumn) -> str:
+        return _gb_hours(f'"{column.name}"', gigabyte_bytes) if column.kind == "gb_hours" else _exact(column)
+
+    return _select(report, exact, f"({rows})")
 
 
 def _converted(report: Report, rows: pa.Table, gigabyte_bytes: int, value: _Value) -> pa.Table:
     from metering.lake import connect
 
     con = connect(ordered=True)
-    con.register("report_rows", _readable(report, rows))
-    return con.sql(_select(report, gigabyte_bytes, value, "report_rows")).to_arrow_table()
+    con.register("report_rows", _in_gb_hours(report, _readable(report, rows), gigabyte_bytes))
+    return con.sql(_select(report, value, "report_rows")).to_arrow_table()
+
+
+def _in_gb_hours(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
+    """The rows with GB-hours instead of byte-microseconds."""
+    for index, column in enumerate(report.columns):
+        if column.kind == "gb_hours":
+            rows = rows.set_column(index, column.name, gb_hours(rows.column(index), gigabyte_bytes))
+    return rows
+
+
+def gb_hours(usage: pa.ChunkedArray, gigabyte_bytes: int) -> pa.ChunkedArray:
+    """Byte-microseconds as decimal128(38, 9) GB-hours, rounded half away from zero.
+
+    Whole columns of 64-bit halves: DuckDB divides once for each value to turn a decimal into an integer, and once
+    more to make GB-hours of it. Values that do not fit the short way go through Python's integers.
+    """
+    numerator, denominator = _nano(gigabyte_bytes)
+    bits = 62 - denominator.bit_length()
+    if 2 * numerator * denominator >= 2**63 or (2 ** (62 + bits) // denominator + 1) * numerator >= 2**63:
+        bits = 0
+    kind = pa.decimal128(38, GB_HOURS_PLACES)
+    parts = (_part(part.cast(pa.decimal128(38, 0)), numerator, denominator, bits, kind) for part in usage.chunks)
+    return pa.chunked_array(parts, kind)
+
+
+def _part(usage: pa.Array, numerator: int, denominator: int, bits: int, kind: pa.DataType) -> pa.Array:
+    import numpy as np
+
+    is_there = usage.is_valid().to_numpy(zero_copy_only=False)
+    halves = np.frombuffer(usage.buffers()[1], np.int64)[2 * usage.offset :][: 2 * len(usage)].reshape(-1, 2)
+    low, high = halves[:, 0].copy(), halves[:, 1].copy()
+    is_negative = high < 0
+    high[is_negative] = ~high[is_negative] + (low[is_negative] == 0)
+    low[is_negative] = -low[is_negative]
+    long = np.flatnonzero((high >> (bits - 2)) != 0) if bits else np.arange(len(usage))
+    found = np.zeros((len(usage), 2), np.int64)
+    if bits:
+        upper = (high << (64 - bits)) | (low.view(np.uint64) >> np.uint64(bits)).view(np.int64)
+        quotient, rest = np.divmod(upper, denominator)
+        lower, rest = np.divmod((rest << bits) | (low & ((1 << bits) - 1)), denominator)
+        found[:, 0] = ((quotient << bits) + lower) * numerator
+        found[:, 0] += (2 * numerator * rest + denominator) // (2 * denominator)
+        found[is_negative, 0] *= -1
+        found[:, 1] = found[:, 0] >> 63
+    for row in long[is_there[long]].tolist():
+        value = int(usage[row].as_py())
+        nano = (2 * numerator * abs(value) + denominator) // (2 * denominator) * (-1 if value < 0 else 1)
+        if abs(nano) >= 10**38:
+            raise pa.ArrowInvalid(f"{value} byte-microseconds do not fit 38 digits of GB-hours.")
+        found[row] = np.frombuffer(nano.to_bytes(16, "little", signed=True), np.int64)
+    bitmap = pa.py_buffer(np.packbits(is_there, bitorder="little").tobytes()) if usage.null_count else None
+    return pa.Array.from_buffers(kind, len(usage), [bitmap, pa.py_buffer(found)])
 
 
 def _readable(report: Report, rows: pa.Table) -> pa.Table:
@@ -64,15 +120,15 @@ def _readable(report: Report, rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _select(report: Report, gigabyte_bytes: int, value: _Value, rows: str) -> str:
+def _select(report: Report, value: _Value, rows: str) -> str:
     """Currencies are looked at once a row: once a column costs the planner a tenth of a second."""
-    columns = ", ".join(f'{value(column, gigabyte_bytes)} AS "{column.name}"' for column in report.columns)
+    columns = ", ".join(f'{value(column)} AS "{column.name}"' for column in report.columns)
     if any(column.kind == "money" for column in report.columns):
         rows = f"(SELECT *, {_digits()} AS {_MINOR} FROM {rows} AS report)"
     return f"SELECT {columns} FROM {rows} AS report"
 
 
-def _shown(column: ReportColumn, gigabyte_bytes: int) -> str:
+def _shown(column: ReportColumn) -> str:
     name = f'"{column.name}"'
     match column.kind:
         case "money":
@@ -81,7 +137,7 @@ def _shown(column: ReportColumn, gigabyte_bytes: int) -> str:
             )
             return f"CASE {_MINOR} {by_digits} END"
         case "gb_hours":
-            return f"CAST({_gb_hours(name, gigabyte_bytes)} AS VARCHAR)"
+            return f"CAST({name} AS VARCHAR)"
         case "instant":
             moment = f"make_timestamp({name})"
             return (
@@ -91,7 +147,7 @@ def _shown(column: ReportColumn, gigabyte_bytes: int) -> str:
     return name
 
 
-def _exact(column: ReportColumn, gigabyte_bytes: int) -> str:
+def _exact(column: ReportColumn) -> str:
     name = f'"{column.name}"'
     match column.kind:
         case "money":
@@ -100,8 +156,6 @@ def _exact(column: ReportColumn, gigabyte_bytes: int) -> str:
                 for digits in (0, 2, MONEY_PLACES)
             )
             return f"CASE {_MINOR} {by_digits} END"
-        case "gb_hours":
-            return _gb_hours(name, gigabyte_bytes)
         case "price":
             return f"CAST({name} AS DECIMAL(38, 12))"
         case "instant":
@@ -141,11 +195,17 @@ def _gb_hours(name: str, gigabyte_bytes: int) -> str:
 
 def _nano_gb_hours(name: str, gigabyte_bytes: int) -> str:
     """Byte-microseconds in units of 10^-9 GB-hours, rounded half away from zero; the fraction is reduced first."""
-    numerator, denominator = 10**GB_HOURS_PLACES, gb_hours_denominator(gigabyte_bytes)
-    common = gcd(numerator, denominator)
-    numerator, divisor = numerator // common, 2 * (denominator // common)
+    numerator, denominator = _nano(gigabyte_bytes)
+    divisor = 2 * denominator
     size = f"(2 * {numerator} * abs(CAST({name} AS HUGEINT)) + {divisor // 2})"
     return f"CASE WHEN {name} < 0 THEN -1 ELSE 1 END * ({_divided(size, divisor)})"
+
+
+def _nano(gigabyte_bytes: int) -> tuple[int, int]:
+    """What byte-microseconds are multiplied and divided by to give units of 10^-9 GB-hours."""
+    numerator, denominator = 10**GB_HOURS_PLACES, gb_hours_denominator(gigabyte_bytes)
+    common = gcd(numerator, denominator)
+    return numerator // common, denominator // common
 
 
 def _divided(size: str, divisor: int) -> str:

@@ -9,6 +9,7 @@ SELECT
     region,
     sku,
     snapshot_id,
+    name,
     subject_high,
     subject_low,
     used_from,
@@ -17,7 +18,8 @@ SELECT
     CAST(size_bytes AS DECIMAL(20, 0)) * CAST(used_until - used_from AS DECIMAL(17, 0)) AS byte_micros,
     CASE WHEN used_from = greatest(ready_at, period_start) THEN 1 ELSE 0 END AS snapshots,
     ready_at,
-    ended_at
+    ended_at,
+    is_whole
 FROM (
     SELECT
         past.*,
