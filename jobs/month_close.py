@@ -18,4 +18,4 @@ import sys
 from bounded import main
 
 if __name__ == "__main__":
-    sys.exit(main(str(__doc__), ["close"], limit_seconds=6 * 3600))
+    sys.exit(main(str(__doc__), "close", [["close"]], limit_seconds=6 * 3600))

@@ -16,4 +16,4 @@ import sys
 from bounded import main
 
 if __name__ == "__main__":
-    sys.exit(main(str(__doc__), ["nightly"], limit_seconds=2 * 3600))
+    sys.exit(main(str(__doc__), "nightly", [["nightly"]], limit_seconds=2 * 3600))

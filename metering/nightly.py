@@ -1,4 +1,4 @@
-"""`metering nightly`: inbox → usage that cannot be billed and anomalies → collect → notices.
+"""`metering nightly`: inbox → usage that cannot be billed and anomalies → collect → notices → small files merged.
 
 A failed step does not stop those that do not depend on it; the worst exit code wins.
 """
@@ -15,6 +15,7 @@ from metering.corrections.card_refunds import card_sentences
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.home import Home, Run
+from metering.lake.compaction import NIGHTLY_MOST, NIGHTLY_PARTS, compact
 from metering.ledger.tables import metadata
 from metering.payments.adopt import check_gateway
 from metering.payments.collect import collect
@@ -120,6 +121,18 @@ def _collect(home: Home, run: Run, say: Say) -> int:
     return outcome.exit_code
 
 
+def _merge(home: Home, run: Run, say: Say) -> int:
+    """Keep the lake quick: the small files of many nights become one, a bounded number a night."""
+    limit = home.config.engine.memory_limit
+    with home.lock():
+        done = compact(home.lake, least=NIGHTLY_PARTS, most=NIGHTLY_MOST, memory_limit=limit)
+    if done.before != done.after:
+        sentence = f"lake: {done.before} files became {done.after}"
+        run.say(sentence)
+        say(f"{sentence}; `metering gc` removes the old ones later")
+    return DONE
+
+
 STEPS: tuple[tuple[str, Callable[[Home, Run, Say], int]], ...] = (
     ("missed", _missed),
     ("inbox", _inbox),
@@ -128,4 +141,5 @@ STEPS: tuple[tuple[str, Callable[[Home, Run, Say], int]], ...] = (
     ("usage", _usage),
     ("collect", _collect),
     ("notices", tell_all),
+    ("lake", _merge),
 )

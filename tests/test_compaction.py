@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from homes import KILLED, Home
 
+from metering import nightly
 from metering.lake import Lake, connect
 
 BATCHES = 6
@@ -207,6 +208,30 @@ def test_hundreds_of_small_files_merge_into_one(tmp_path: Path) -> None:
     lake.attach(con, 400)
     query = "SELECT count(*), sum(size_bytes), max(batch) FROM events"
     assert con.execute(query).fetchall() == [(400, 400 * 401 // 2, 400)]
+
+
+def test_a_night_merges_by_itself_within_bounds(copied: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small neighbours are merged once there are enough, the earliest first and no more than so many a night."""
+    for name, value in {"NIGHTLY_PARTS": 4, "NIGHTLY_MOST": 5}.items():
+        monkeypatch.setattr(nightly, name, value)
+    before = seen(copied)
+    batches = len(parts(copied))
+    assert batches > 5
+    said = copied.run("nightly", exit_code=None).stderr
+    assert "files became" in said and "lake: " in copied.ledger("runs")[-1]["summary"]
+    assert parts(copied)[0] == (1, 5) and len(parts(copied)) == batches - 4
+    assert seen(copied) == before
+    for _ in range(batches):
+        copied.run("nightly", exit_code=None)
+    assert len(parts(copied)) < 4
+    copied.run("verify")
+    monkeypatch.undo()
+    assert "files became" not in copied.run("nightly", exit_code=None).stderr
+
+
+def parts(home: Home) -> list[tuple[int, int]]:
+    """The first and last batch of each file of events."""
+    return [(part.first, part.last) for part in Lake(home.path / "lake").manifest().parts()]
 
 
 def at(home: Home) -> int:

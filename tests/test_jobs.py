@@ -17,11 +17,11 @@ READY = "2026-05-01T00 ready s1 acc=acc-1 gb=100"
 
 
 def job(
-    name: str, home: Path | None, *options: str, now: str = "2026-06-01T04:15:00Z"
+    name: str, home: Path | None, *options: str, now: str = "2026-06-01T04:15:00Z", **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a job as cron does."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("METERING_")}
-    environment |= {"METERING_NOW": now} | ({"METERING_HOME": str(home)} if home else {})
+    environment |= {"METERING_NOW": now} | ({"METERING_HOME": str(home)} if home else {}) | more
     command = [sys.executable, str(JOBS / f"{name}.py"), *options]
     return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=120)
 
@@ -65,7 +65,7 @@ def test_bounded(ready: Home) -> None:
     """A job that takes too long ends with 1; nothing is half-done, and the next one does it all."""
     cut = job("month_close", ready.path, "--limit", "0")
     assert cut.returncode == 1
-    assert "ended after 0 s. Nothing is half-done" in cut.stderr
+    assert "`metering close` was ended: the time was up. Nothing is half-done" in cut.stderr
     assert job("month_close", ready.path).returncode == 3
     ready.now = "2026-06-02T00:00:00Z"
     assert ready.column("invoices", "total") == ["6.07"]
@@ -103,7 +103,34 @@ def test_configuration_errors_keep_their_exit_code(ready: Home) -> None:
     assert "timezon" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["nightly", "month_close"])
+def test_upkeep_proves_copies_and_tidies(ready: Home, tmp_path: Path) -> None:
+    """Every step leaves its run; a second time on the same day nothing is overwritten."""
+    ready.run("nightly")
+    places = tmp_path / "backups"
+    places.mkdir()
+    for _ in range(2):
+        done = job("upkeep", ready.path, METERING_BACKUPS=str(places))
+        assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in places.iterdir()) == [
+        "metering-2026-06-01.2.tar.zst",
+        "metering-2026-06-01.tar.zst",
+    ]
+    told = [row["command"].split()[0] for row in ready.report("runs")]
+    assert told[2:] == ["verify", "backup", "compact", "gc"] * 2
+
+
+def test_upkeep_removes_nothing_where_something_does_not_hold(ready: Home, tmp_path: Path) -> None:
+    """`verify` finds a file that is gone: nothing after it is run, and its exit code is cron's."""
+    ready.run("nightly")
+    next((ready.path / "lake" / "events").iterdir()).unlink()
+    done = job("upkeep", ready.path, METERING_BACKUPS=str(tmp_path))
+    assert done.returncode == 3 and "is missing" in done.stdout
+    assert not list(tmp_path.glob("*.zst"))
+    assert [row["command"] for row in ready.ledger("runs")][2:] == ["verify"]
+    assert job("upkeep", ready.path, METERING_BACKUPS=str(tmp_path / "nowhere")).returncode == 2
+
+
+@pytest.mark.parametrize("name", ["nightly", "month_close", "upkeep"])
 def test_docstrings_answer_the_operator(name: str) -> None:
     """Each job says when it runs, whether it is safe to repeat, and what to do if it fails."""
     done = job(name, None, "--help")
@@ -115,7 +142,7 @@ def test_docstrings_answer_the_operator(name: str) -> None:
 def test_crontab_lines() -> None:
     """Every line of the crontab has five fields of time and starts a job that is there."""
     lines = [line.split() for line in (JOBS / "crontab").read_text("utf-8").splitlines() if line.startswith(" ")]
-    assert [Path(line[-1]).name for line in lines] == ["nightly.py", "month_close.py"]
+    assert [Path(line[-1]).name for line in lines] == ["nightly.py", "month_close.py", "upkeep.py"]
     assert all(len(line) == 7 and (JOBS / Path(line[-1]).name).is_file() for line in lines)
 
 
@@ -168,7 +195,14 @@ def test_cron_jobs_of_kubernetes(path: Path) -> None:
     assert " ".join(spec["schedule"].split()) in " ".join(crontab.split())
     assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 75]
     assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
-    assert container["args"][:2] == ["metering", "--json-logs"] and container["args"][2] in ("nightly", "close")
+    if path.stem == "metering-upkeep":
+        steps = container["args"][0].splitlines()
+        assert container["command"][1].startswith("-e") and all(
+            step.startswith("metering --json-logs") for step in steps
+        )
+        assert [step.split()[2] for step in steps] == ["verify", "backup", "compact", "gc"]
+    else:
+        assert container["args"] == ["metering", "--json-logs", path.stem.removeprefix("metering-")]
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
 
 

@@ -8,7 +8,7 @@ old files stay until `gc` takes them, because readers may still be at them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,10 @@ TARGET_BYTES = 64 * 2**20
 """A merged file is not made larger than this, and files of half of it are left as they are."""
 LEAST_PARTS = 16
 """Fewer neighbours than this are not worth a new file."""
+NIGHTLY_PARTS = 64
+"""So many small neighbours a night waits for before it merges them by itself."""
+NIGHTLY_MOST = 512
+"""So many files a night merges: what is more waits for the next, or for `metering compact`."""
 SCRATCH = ".compact.part"
 _ORDER = {"events": "type, time, batch, place, source, id", "quarantine": "batch, file, line, id"}
 
@@ -42,18 +46,20 @@ def compact(
     lake: Lake,
     *,
     least: int = LEAST_PARTS,
+    most: int | None = None,
     target: int = TARGET_BYTES,
     memory_limit: str | None = None,
     show: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> Done:
-    """Merge runs of neighbouring small files; the caller holds the run lock.
+    """Merge runs of at least so many neighbouring small files, and of at most so many in all; the caller holds the
+    run lock.
 
     Raises MeteringError, having changed nothing, where a file is not what the manifest says.
     """
     manifest = lake.manifest()
     scratch = lake.root / SCRATCH
     try:
-        groups = [group for group in _groups(lake, manifest, target) if len(group) >= least]
+        groups = list(_bounded(_groups(lake, manifest, target), least, most))
         total, done, merged = sum(map(len, groups)), 0, []
         for group in groups:
             show(done, total, f"batches {group[0].first} to {group[-1].last}")
@@ -84,6 +90,16 @@ def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[Batch 
             group.append(part)
             size += own
     yield group
+
+
+def _bounded(groups: Iterable[list[Batch | Merged]], least: int, most: int | None) -> Iterator[list[Batch | Merged]]:
+    """The groups that are worth a new file, the earliest first, until there are enough."""
+    left = most
+    for group in groups:
+        part = group[:left]
+        if len(part) >= least:
+            yield part
+            left = None if left is None else left - len(part)
 
 
 def _files(part: Batch | Merged) -> list[File]:
