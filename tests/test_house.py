@@ -227,3 +227,20 @@ def test_everything_is_used() -> None:
 def test_what_nobody_uses_is_found() -> None:
     files = {"a.py": "MOST = 3\ndef used(): ...\ndef idle(): ...\nclass Gone: ...", "b.py": "used()"}
     assert unused(files) == ["a.py: Gone", "a.py: MOST", "a.py: idle"]
+
+
+def named(text: str) -> list[str]:
+    """The files that a guide names."""
+    return [name for name in re.findall(r"`([\w/.-]+\.(?:py|sql|toml|json|md))`", text) if "NAME" not in name]
+
+
+def test_the_guide_leads_to_what_is_there() -> None:
+    guide = (HOUSE / "README.md").read_text()
+    missing = [
+        name
+        for name in named(guide)
+        if not any((place / name).exists() for place in (HOUSE, ROOT, HOUSE / "usage", HOUSE / "ledger"))
+    ]
+    assert named(guide) and missing == ["__init__.py"]
+    rooms = guide.partition("Each room says")[0]
+    assert [room for room in ORDER if f"`{room}`" not in rooms] == []
