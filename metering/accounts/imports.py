@@ -39,7 +39,12 @@ def current_accounts(con: sa.Connection) -> dict[str, dict[str, Any]]:
         .order_by(table.c.account_id)
     )
     names = schema("account_versions").names
-    return {row.account_id: dict(zip(names, row, strict=True)) for row in con.execute(query).all()}
+    # Most accounts have most values in common: each is kept once.
+    once: dict[str | int, str | int] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for row in con.execute(query):
+        found[row[0]] = {name: once.setdefault(value, value) for name, value in zip(names, row, strict=True)}
+    return found
 
 
 def import_accounts(con: sa.Connection, path: str, now: int, run: int) -> tuple[int, int]:

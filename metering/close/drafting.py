@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
 from itertools import pairwise
 
 import duckdb
@@ -30,7 +29,7 @@ _MOST_NAMES = 1000
 """More accounts than this are not named in a query; its answer is sifted."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Draft:
     """An invoice without its settlement."""
 
@@ -38,11 +37,8 @@ class Draft:
     account_id: str
     currency: str
     lines: list[Line]
+    subtotal_minor: int
     tax_minor: int
-
-    @cached_property
-    def subtotal_minor(self) -> int:
-        return sum(line.amount_minor for line in self.lines)
 
     @property
     def total_minor(self) -> int:
@@ -141,7 +137,7 @@ def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
 
 def drafts_of(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft]:
     """Number and tax the lines of each account."""
-    currency_of = inputs.currency_of
+    month, currency_of = str(inputs.month), inputs.currency_of
     for count, (account, members) in enumerate(lines.items(), 1):
         current = inputs.accounts[account]["tax_rate"]
 
@@ -149,7 +145,8 @@ def drafts_of(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft
             return current if line.kind == USAGE else inputs.tax_rates.get((line.month, account), current)
 
         tax = add_tax(members, rate_of)
-        yield Draft(f"INV-{inputs.month}-{count:06}", account, currency_of[account], members, tax)
+        subtotal = sum(line.amount_minor for line in members)
+        yield Draft(f"INV-{month}-{count:06}", account, currency_of[account], members, subtotal, tax)
 
 
 def _hash(inputs: Inputs, lines: Mapping[str, list[Line]]) -> str:

@@ -50,14 +50,22 @@ def content_hash(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def ledger_tables(con: sa.Connection, month: str) -> dict[str, pa.Table]:
-    """The invoices and lines of a closed month, as the ledger has them."""
+def ledger_invoices(con: sa.Connection, month: str) -> pa.Table:
+    """The invoices of a closed month, as the ledger has them."""
+    return _read(con, "invoices", metadata().tables["invoices"].c.month == month)
+
+
+def ledger_lines(con: sa.Connection, month: str) -> pa.Table:
+    """The lines of a closed month, as the ledger has them."""
     invoices, lines = metadata().tables["invoices"].c, metadata().tables["invoice_lines"].c
     its = sa.select(invoices.invoice).where(invoices.month == month)
-    return {
-        "invoices": _read(con, "invoices", invoices.month == month),
-        "invoice_lines": _read(con, "invoice_lines", lines.invoice.in_(its)),
-    }
+    return _read(con, "invoice_lines", lines.invoice.in_(its))
+
+
+def lines_of(drafts: Drafts) -> pa.Table:
+    """The lines of a close that is being made, as the ledger will have them."""
+    made = _table("invoice_lines", chain.from_iterable(map(line_rows, drafts.invoices)))
+    return made.sort_by([(name, "ascending") for name in schema("invoice_lines").key]).combine_chunks()
 
 
 def _read(con: sa.Connection, name: str, condition: sa.ColumnElement[bool]) -> pa.Table:
@@ -69,9 +77,8 @@ def _read(con: sa.Connection, name: str, condition: sa.ColumnElement[bool]) -> p
     return _table(name, chain.from_iterable(found))
 
 
-def allocations_of(home: Home, con: sa.Connection, inputs: Inputs, drafts: Drafts) -> pa.Table:
-    """The allocations of a close that is being made."""
-    lines = _table("invoice_lines", chain.from_iterable(map(line_rows, drafts.invoices)))
+def allocations_of(home: Home, con: sa.Connection, inputs: Inputs, drafts: Drafts, lines: pa.Table) -> pa.Table:
+    """The allocations of the lines of a close that is being made."""
     return _allocate(home, con, inputs, lines, drafts.rated, all_events=drafts.from_all_events)
 
 
@@ -100,7 +107,7 @@ def publish(home: Home, month: str, made: Mapping[str, pa.Table] | None = None) 
 def _made_again(home: Home, month: str, missing: list[str]) -> dict[str, pa.Table]:
     with home.book.read() as con:
         recorded = {row["name"]: row["content_hash"] for row in rows(con, "close_files", month=month)}
-        made = ledger_tables(con, month)
+        made = {"invoices": ledger_invoices(con, month), "invoice_lines": ledger_lines(con, month)}
         if "allocations" in missing:
             made["allocations"] = recompute_allocations(home, con, month, made["invoice_lines"])
     for name in missing:

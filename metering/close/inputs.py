@@ -16,6 +16,7 @@ from metering.charges.stored import list_of_close, stored_lists
 from metering.home import Home
 from metering.ledger.book import rows
 from metering.ledger.tables import last_rows, metadata
+from metering.schema import table as schema
 from metering.values import Month
 
 RULES_VERSION = 1
@@ -53,12 +54,8 @@ class Inputs:
     @cached_property
     def accounts_hash(self) -> str:
         """The hash over all account rows."""
-        return digest(
-            [
-                [account[name] for name in sorted(account) if name not in _BOOKKEEPING]
-                for account in self.accounts.values()
-            ]
-        )
+        names = sorted(set(schema("account_versions").names) - _BOOKKEEPING)
+        return digest([[account[name] for name in names] for account in self.accounts.values()])
 
     @cached_property
     def hash(self) -> str:

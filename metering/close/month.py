@@ -74,10 +74,12 @@ def _close_month(home: Home, run: Run, month: Month, *, dry_run: bool, approve: 
         stopped = None if approve is not None else beyond_limits(home, con, drafts)
         if stopped and not dry_run:
             raise stopped
-        allocations = files.allocations_of(home, con, inputs, drafts)
+        lines = files.lines_of(drafts)
+        allocations = files.allocations_of(home, con, inputs, drafts, lines)
     with home.book.rehearse() if dry_run else home.book.write() as con:
         settled = Settlement(home, con, drafts, run.run).post()
-        made = {**files.ledger_tables(con, str(month)), "allocations": allocations}
+        invoices = files.ledger_invoices(con, str(month))
+        made = {"invoices": invoices, "invoice_lines": lines, "allocations": allocations}
         _record(home, con, run, drafts, made, approved=approve is not None)
         if not dry_run:
             failpoint("close.before_commit")

@@ -177,7 +177,7 @@ def _months(home: Home, options: Options, say: Say) -> list[Month]:
 
 def _used_months(usage: duckdb.DuckDBPyConnection, first: Month, current: Month, zone: tzinfo) -> list[Month]:
     meter.set_periods(usage, meter.month_periods(meter.months_between(first, current), zone))
-    return sorted({Month.parse(month) for month in meter.account_usage(usage).column("month").to_pylist()})
+    return sorted(map(Month.parse, meter.account_usage(usage).column("month").unique().to_pylist()))
 
 
 def _finish(home: Home, run: Run, month: Month, say: Say, closed: Closed | None = None) -> int:

@@ -72,6 +72,8 @@ class Settlement:
         self._con = con
         self._drafts = drafts
         self._month = str(drafts.inputs.month)
+        self._day = drafts.inputs.month.plus(1).first_day.isoformat()
+        """The first day after the month: a credit pays if it expires then or later."""
         self._payments = home.config.payments
         self._gateway = limits_of(home)
         self._purses = Purses.read(con)
@@ -108,9 +110,10 @@ class Settlement:
         account, currency, number = draft.account_id, draft.currency, draft.number
         corrections = _corrections(draft)
         history = History(self._con, account) if corrections else None
-        withheld = self._withhold(history, number, corrections)
-        carried = self._purses.carried.pop(account, [])
-        brought = sum(amount.amount_minor for amount in carried) + sum(withheld.values())
+        withheld = self._withhold(history, number, corrections) if history else {}
+        carried = self._purses.carried.pop(account, ())
+        held_back = sum(withheld.values())
+        brought = sum(amount.amount_minor for amount in carried) + held_back
         self._write(draft, brought)
 
         self._journal.post(
@@ -121,7 +124,8 @@ class Settlement:
                 "brought_forward",
                 post.brought_forward(account, currency, number, earlier.invoice, earlier.amount_minor),
             )
-        self._journal.post("withheld", post.withheld(account, currency, number, sum(withheld.values())))
+        if held_back:
+            self._journal.post("withheld", post.withheld(account, currency, number, held_back))
         payable = draft.total_minor + brought
         if payable > 0:
             self._collect(draft, payable)
@@ -133,10 +137,9 @@ class Settlement:
         self.settled.invoices += 1
         self.settled.invoiced[currency] += draft.total_minor
 
-    def _withhold(self, history: History | None, number: str, corrections: Mapping[str, int]) -> dict[str, int]:
+    def _withhold(self, history: History, number: str, corrections: Mapping[str, int]) -> dict[str, int]:
         found = {}
         for month, amount in sorted(corrections.items()):
-            assert history is not None
             part = withhold(amount, history.limit(month), history.withheld(month))
             if part:
                 found[month] = part
@@ -151,9 +154,11 @@ class Settlement:
             payable,
             [Credit(credit.reference, credit.expires, credit.remaining_minor) for credit in credits.values()],
             self._purses.balances.get(account, 0),
-            self._drafts.inputs.month.plus(1).first_day.isoformat(),
+            self._day,
         )
+        left = payable
         for use in uses:
+            left -= use.amount_minor
             if use.reference is None:
                 self._purses.balances[account] -= use.amount_minor
                 self.settled.balance_used[currency] += use.amount_minor
@@ -164,7 +169,6 @@ class Settlement:
                 self._journal.post(
                     "credit_use", post.credit_use(account, currency, number, use.reference, use.amount_minor)
                 )
-        left = payable - sum(use.amount_minor for use in uses)
         charge, carry = chargeable(left, currency, self._payments, self._gateway)
         if charge:
             self.settled.to_charge[currency] += charge
@@ -213,10 +217,9 @@ class Settlement:
 
     def _lapse(self) -> None:
         """Let what is left of credits lapse that cannot pay this month."""
-        day = self._drafts.inputs.month.plus(1).first_day.isoformat()
         for credits in self._purses.credits.values():
             for credit in credits.values():
-                if credit.remaining_minor and credit.expires is not None and credit.expires < day:
+                if credit.remaining_minor and credit.expires is not None and credit.expires < self._day:
                     self._journal.post(
                         "credit_lapse",
                         post.credit_lapse(credit.account_id, credit.currency, credit.remaining_minor, credit.reference),

@@ -205,7 +205,10 @@ Encoders = dict[int, Callable[[Any], Any]]
 
 
 def _encoded(row: Sequence[Any], encoders: Encoders) -> tuple[Any, ...]:
-    return tuple(encoders[place](value) if place in encoders else value for place, value in enumerate(row))
+    values = list(row)
+    for place, encode in encoders.items():
+        values[place] = encode(values[place])
+    return tuple(values)
 
 
 @lru_cache

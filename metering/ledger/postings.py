@@ -50,24 +50,26 @@ class Journal:
         self._heads: list[tuple[Any, ...]] = []
         self._entries: list[tuple[Any, ...]] = []
         self._invoices: set[str] = set()
+        self._chart = chart()
 
     def post(self, kind: str, entries: Iterable[Entry]) -> int | None:
         """Add a transaction and return its number; None if no money moves."""
         moving = [entry for entry in entries if entry.amount_minor]
         if not moving:
             return None
-        accounts, amounts, _, currencies, *_ = zip(*moving, strict=True)
-        assert sum(amounts) == 0, (kind, moving)
-        assert len(set(currencies)) == 1, (kind, moving)
-        assert chart().keys() >= set(accounts), (kind, moving)
         self._transaction += 1
-        for entry in moving:
+        total = 0
+        for where, amount, who, currency, invoice, payment, reference in moving:
+            assert where in self._chart and currency == moving[0].currency, (kind, moving)
+            total += amount
             self._entry += 1
-            debit, credit = max(entry.amount_minor, 0), max(-entry.amount_minor, 0)
-            where, who, currency = entry.ledger_account, entry.account_id, entry.currency
-            self._entries.append((self._entry, self._transaction, where, who, currency, debit, credit, *entry[4:]))
-            if entry.invoice:
-                self._invoices.add(entry.invoice)
+            debit, credit = (amount, 0) if amount > 0 else (0, -amount)
+            self._entries.append(
+                (self._entry, self._transaction, where, who, currency, debit, credit, invoice, payment, reference)
+            )
+            if invoice:
+                self._invoices.add(invoice)
+        assert total == 0, (kind, moving)
         self._heads.append((self._transaction, self._posted_at, kind, self._run))
         return self._transaction
 

@@ -19,11 +19,16 @@ LEFT JOIN (
         n.invoice,
         sum(CASE WHEN n.ledger_account = 'receivable' THEN n.debit_minor - n.credit_minor ELSE 0 END) AS receivable_minor,
         sum(CASE WHEN n.ledger_account = 'carried' THEN n.debit_minor - n.credit_minor ELSE 0 END) AS carried_minor,
-        sum(CASE WHEN n.ledger_account = 'carried' AND t.kind IN ('brought_forward', 'sent_back') THEN n.credit_minor - n.debit_minor ELSE 0 END)
-            AS brought_forward_minor
+        sum(
+            CASE
+                WHEN n.ledger_account <> 'carried' THEN 0
+                WHEN (SELECT t.kind FROM transactions AS t WHERE t."transaction" = n."transaction") IN ('brought_forward', 'sent_back')
+                    THEN n.credit_minor - n.debit_minor
+                ELSE 0
+            END
+        ) AS brought_forward_minor
     FROM touched AS w
     JOIN entries AS n ON n.invoice = w.invoice
-    JOIN transactions AS t ON t."transaction" = n."transaction"
     GROUP BY n.invoice
 ) AS e ON e.invoice = i.invoice
 WHERE true
