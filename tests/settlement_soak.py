@@ -30,7 +30,7 @@ from typing import Any
 from homes import _SERVER, KILLED, PRELOADED, PRICES, Home
 from stripe_fake import OVERCHARGING, Capture, Stripe
 from stripe_local import local_stripe
-from stripe_network import FAULTS, Network
+from stripe_network import FAULTS, WRITES_ONLY, Network
 
 _SERVER.set_forkserver_preload([*PRELOADED, "settlement_soak"])
 MONTHS = ("2026-05", "2026-06", "2026-07", "2026-08", "2026-09")
@@ -54,7 +54,13 @@ SILENCE = 3.0
 FORGETFUL = 0.2
 """How often the gateway has forgotten its keys before a run that is killed."""
 SLOW = 0.1
-"""How rare a fault that takes such a silence is."""
+"""How rare a fault that takes such a silence is, once it has hit every step."""
+COMMON = ("create", "confirm", "read")
+RARELY_ASKED = 0.5
+"""How many of the requests of rare steps meet a fault."""
+STEPS = (*COMMON, "cancel", "find")
+LONG = 250
+"""Invoices from which on every fault must have hit every step."""
 
 
 @dataclass
@@ -262,10 +268,17 @@ class Soak:
     # How runners are run
 
     def bad_network(self, step: str, subject: str, count: int) -> str | None:
-        """The fault of a request, from the seed and what the request is."""
+        """The fault of a request, from the seed and what the request is.
+
+        In a run that is long enough those that have not hit such a step yet come first.
+        """
         rng = random.Random(f"{self.seed} {self._scene} {step} {subject} {count}")
-        if rng.random() >= self.dense:
+        is_long = self.accounts * len(self.months) >= LONG
+        if rng.random() >= (RARELY_ASKED if is_long and step not in COMMON else self.dense):
             return None
+        missing = [fault for fault in can_hit(step) if not self.network.hits[fault, step]] if is_long else []
+        if missing:
+            return rng.choice(missing)
         fault = rng.choice(sorted(FAULTS))
         return None if fault == "hang" and rng.random() > SLOW else fault
 
@@ -352,6 +365,11 @@ class Soak:
         return check(self, self.network.api.captures, posts, said)
 
 
+def can_hit(step: str) -> list[str]:
+    """The faults that a step can meet: a request that only asks is not repeated, kept or late."""
+    return sorted(FAULTS.keys() - (WRITES_ONLY if step in ("read", "find") else set()))
+
+
 def _is_stopped(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
@@ -364,6 +382,9 @@ def _is_stopped(pid: int) -> bool:
 @dataclass
 class Verdict:
     """What the two records say about each other."""
+
+    never_hit: list[str]
+    """Faults that met no request of a step that they can hit; looked at where a run is long enough."""
 
     invoices: int
     missing: int
@@ -391,7 +412,16 @@ class Verdict:
     @property
     def faults(self) -> list[str]:
         """The names of what must be empty and is not."""
-        names = ("missing", "doubles", "losses", "inventions", "unbalanced", "differing_totals", "keys_with_two_bodies")
+        names = (
+            "never_hit",
+            "missing",
+            "doubles",
+            "losses",
+            "inventions",
+            "unbalanced",
+            "differing_totals",
+            "keys_with_two_bodies",
+        )
         more = ("unknown", "unnamed_alarms", "paid_twice", "posts_of_a_quiet_run", "verify", "tracebacks")
         return [name for name in (*names, *more) if getattr(self, name)]
 
@@ -431,7 +461,10 @@ def check(soak: Soak, captures: list[Capture], posts: int, said: str) -> Verdict
             " WHERE e.ledger_account = 'balance' AND e.debit_minor > 0 AND t.kind = 'balance_use'"
         )
     }
+    hits = soak.network.hits
+    never = [f"{fault} of {step}" for step in STEPS for fault in can_hit(step) if not hits[fault, step]]
     return Verdict(
+        never_hit=never if len(owner) >= LONG else [],
         invoices=len(owner),
         missing=soak.accounts * len(soak.months) - len(owner),
         captures=len(captures),
@@ -481,11 +514,11 @@ def soaking(folder: Path, *, server: str, seed: int, accounts: int) -> Iterator[
 
 def report(soak: Soak, verdict: Verdict) -> str:
     """Fault by step with the hits in each cell, and what came of it all."""
-    steps = ("create", "confirm", "cancel", "read", "find")
     hits = soak.network.hits
-    lines = [f"{'fault':<18}" + "".join(f"{step:>9}" for step in steps)]
+    lines = [f"{'fault':<18}" + "".join(f"{step:>9}" for step in STEPS)]
     for fault in FAULTS:
-        lines.append(f"{fault:<18}" + "".join(f"{hits[fault, step] or '·':>9}" for step in steps))
+        cells = [str(hits[fault, step]) if fault in can_hit(step) else "·" for step in STEPS]
+        lines.append(f"{fault:<18}" + "".join(f"{cell:>9}" for cell in cells))
     lines.append(
         f"\nserver {soak.server}, seed {soak.seed}: {len(soak.network.log)} requests, {sum(hits.values())} faults"
     )
