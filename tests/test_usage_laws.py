@@ -113,7 +113,6 @@ def test_figures_leave_as_integers_and_decimals() -> None:
                 or field.type
                 in (
                     pa.int32(),
-                    pa.bool_(),
                     pa.decimal128(38, 0),
                     pa.decimal128(37, 0),
                 )

@@ -33,7 +33,7 @@ FROM (
         name,
         ready_at,
         ended_at,
-        changed_at IS NULL AND next_changed_at IS NULL AS is_whole
+        CAST(CASE WHEN changed_at IS NULL AND next_changed_at IS NULL THEN 1 ELSE 0 END AS BIGINT) AS is_whole
     FROM names
     LEFT JOIN size_changes
         ON size_changes.subject_high = names.subject_high AND size_changes.subject_low = names.subject_low

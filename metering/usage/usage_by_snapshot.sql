@@ -5,13 +5,13 @@ WITH used AS (
         month, period_start, period_end, account_id, project_id, region, sku, snapshot_id, name, size_bytes,
         ready_at, ended_at, byte_micros
     FROM stretch_usage
-    WHERE is_whole
+    WHERE is_whole = 1
     UNION ALL
     SELECT
         month, period_start, period_end, account_id, project_id, region, sku, snapshot_id, name,
         max_by(size_bytes, used_from) AS size_bytes, ready_at, ended_at, sum(byte_micros) AS byte_micros
     FROM stretch_usage
-    WHERE NOT is_whole
+    WHERE is_whole = 0
     GROUP BY
         month, period_start, period_end, account_id, project_id, region, sku, snapshot_id, name, ready_at, ended_at
 )
