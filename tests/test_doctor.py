@@ -18,6 +18,7 @@ from threading import Thread
 
 import pytest
 from homes import Home
+from ledgers import behind_the_triggers
 
 READY = "2026-05-01T00 ready s1 acc=acc-1 gb=100"
 SECRET = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"  # pragma: allowlist secret; the example of the gateway's own documentation
@@ -34,6 +35,8 @@ def made() -> Path:
     home.events(READY)
     home.run("close", "2026-05")
     home.run("nightly")
+    home.run("verify")
+    home.run("backup", str(home.path.with_name("copy.tar")))
     return home.path
 
 
@@ -66,7 +69,7 @@ def test_all_is_well_and_nothing_is_touched(well: Home) -> None:
     """Exit 0, every check is told, and no byte of the home differs afterwards."""
     before = well.fingerprint()
     rows = found(well, exit_code=0)
-    assert len(rows) == 17 and well.fingerprint() == before
+    assert len(rows) == 23 and well.fingerprint() == before
 
 
 def test_a_broken_configuration_is_a_finding(well: Home) -> None:
@@ -158,8 +161,70 @@ def test_a_card_that_is_sure_to_fail(well: Home) -> None:
     well.events("2026-06-01T00 ready s2 acc=acc-2 gb=200", "b.jsonl")
     well.run("nightly")
     only(well, "cards", "warn", "acc-2", "neither card")
+    # To be paid: 200 GB x 720 h x 0.000068 = 9.792.
     well.run("funds", "add", "acc-2", "1.00", "--reference", "t")
+    only(well, "money", "warn", "acc-2 has no card, and 8.79 USD too little for what 2026-06")
+    well.run("funds", "add", "acc-2", "8.79", "--reference", "u")
     found(well, exit_code=0)
+
+
+def test_a_card_that_was_refused_for_good(well: Home) -> None:
+    """A stolen card pays no invoice; another one is worth a try. June is 100 GB x 720 h."""
+    well.accounts("acc-1,USD,20,pm_card_chargeDeclinedStolenCard")
+    well.now = "2026-07-01T08:00:00Z"
+    well.run("close", "2026-06", exit_code=3)
+    well.run("nightly", exit_code=None)
+    rows = found(well)
+    assert rows["cards"][0][:2] == (
+        "warn", "acc-1's card was refused for good (stolen_card), 2026-07-01T08:00:00Z",
+    )  # fmt: skip
+    well.accounts("acc-1,USD,20,pm_card_visa")
+    assert found(well)["cards"][0][0] == "ok"
+
+
+def test_what_would_stop_the_close(well: Home) -> None:
+    """June comes to 100 GB x 720 h x 0.000068 = 4.90; and nothing has come from one of the sources."""
+    limits = 'max_invoice = { USD = "4.89" }\nrequire_sources = ["/compute", "/other"]'
+    well.file("metering.toml", f'[issuer]\nname = "I"\n[close]\n{limits}\n')
+    rows = found(well)
+    assert rows["money"][0][0] == "warn" and "4.90 USD before tax for 2026-06" in rows["money"][0][1]
+    assert [row[1].split(": a close")[0] for row in rows["sources"]] == [
+        "nothing has come from /compute since 2026-05-01T00:00:00Z",
+        "nothing has come from /other ever",
+    ]
+
+
+def test_a_run_that_was_cut_off(well: Home) -> None:
+    """Until the next run tells of it."""
+    well.events("2026-06-01 ready s7 gb=1", "b.jsonl")
+    well.run_apart("ingest", failpoint="lake.before_commit")
+    only(well, "runs", "warn", "(ingest), begun 2026-06-01T08:00:00Z, was cut off")
+    well.run("ingest")
+    found(well, exit_code=0)
+
+
+def test_no_proof_and_no_backup_for_a_week(well: Home) -> None:
+    """Eight days after the last; and at once where `verify` found something."""
+    well.now = "2026-06-09T08:00:00Z"
+    well.run("nightly")
+    assert {found(well, exit_code=0)[check][0][0] for check in ("proofs", "backups")} == {"ok"}
+    well.now = "2026-06-09T08:00:01Z"
+    rows = found(well)
+    assert {rows[check][0][0] for check in ("proofs", "backups")} == {"warn"}
+    next((well.path / "lake" / "closes").rglob("*.parquet")).unlink()
+    well.run("verify", exit_code=3)
+    assert "ended with exit 3: does not hold: close_files: 1" in found(well)["proofs"][0][1]
+
+
+def test_notices_that_nobody_takes(well: Home) -> None:
+    for path in (well.path / "outbox").glob("*.json"):
+        os.utime(path, (0, 0))
+    only(well, "outbox", "warn", "1 notices have waited")
+
+
+def test_an_older_engine_than_the_last_run(well: Home) -> None:
+    behind_the_triggers(well.book, "UPDATE runs SET version = '99.1' WHERE run = (SELECT max(run) FROM runs)")
+    only(well, "versions", "warn", "metering 99.1")
 
 
 def test_strangers_and_leftovers_in_the_inbox(well: Home) -> None:

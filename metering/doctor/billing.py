@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import duckdb
+import sqlalchemy as sa
 
 from metering.accounts.imports import current_accounts
 from metering.charges.prices import read_prices
 from metering.close.price_guard import check_prices
 from metering.close.unbilled import billed_months, unbillable
-from metering.doctor.finding import SHOWN, Finding, ok, warn
+from metering.doctor.finding import NIGHT, SHOWN, Finding, ok, warn
 from metering.home import Home
 from metering.lake import connect
 from metering.ledger import standing
+from metering.ledger.tables import metadata
+from metering.reports.ask import ask
+from metering.sql import sql
 from metering.usage import meter
-from metering.values import Month, format_gb_hours
+from metering.values import Month, format_gb_hours, format_instant, format_money, parse_money
 
 
 def _usage(home: Home) -> duckdb.DuckDBPyConnection:
@@ -71,8 +76,7 @@ def cards(home: Home) -> Iterator[Finding]:
     using = {account for (account,) in meter.usage_of(meter.account_usage(con), "account_id")}
     with home.book.read() as ledger:
         known = current_accounts(ledger)
-        held = {account for account, amount in standing.balances(ledger).items() if amount > 0}
-        held |= {credit.account_id for credit in standing.credits(ledger) if credit.remaining_minor > 0}
+        held = _with_money(ledger)
     helpless = sorted(
         account
         for account in using & known.keys() - held
@@ -83,8 +87,78 @@ def cards(home: Home) -> Iterator[Finding]:
             f"{account} uses storage in {month} and has neither card, balance nor credit",
             "Ask for a card or a top-up; then `metering accounts import` or `metering funds add`.",
         )
-    if not helpless:
+    refused = _refused(home, known)
+    yield from (warn(what, "Ask for another card, then `metering accounts import`.") for what in _few(refused))
+    if not helpless and not refused:
         yield ok(f"all {len(using & known.keys())} accounts with usage in {month} have a card or money")
+
+
+def _with_money(ledger: sa.Connection) -> set[str]:
+    """The accounts that hold balance or credit."""
+    held = {account for account, amount in standing.balances(ledger).items() if amount > 0}
+    return held | {credit.account_id for credit in standing.credits(ledger) if credit.remaining_minor > 0}
+
+
+def _refused(home: Home, known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Accounts whose card was refused for good when it was last tried, and is still the same."""
+    payments = metadata().tables["payments"]
+    with home.book.read() as con:
+        last = {
+            row["account_id"]: row for row in con.execute(sa.select(payments).order_by(payments.c.recorded)).mappings()
+        }
+    return [
+        f"{account}'s card was refused for good ({row['reason']}), {format_instant(row['created_at'])}"
+        for account, row in sorted(last.items())
+        if row["status"] == "declined"
+        and not row["retryable"]
+        and row["payment_method"] == known.get(account, {}).get("payment_method")
+    ]
+
+
+def money(home: Home) -> Iterator[Finding]:
+    """What the months to be closed will come to: who cannot pay it, and where a limit will stop the close."""
+    found = [row for row in ask(home, "forecast").to_pylist() if row["currency"]]
+    with home.book.read() as ledger:
+        known = current_accounts(ledger)
+        held = _with_money(ledger)
+    short = [
+        f"{row['account_id']} has no card, and {format_money(int(row['card_forecast']), row['currency'])}"
+        f" {row['currency']} too little for what {row['month']} is to cost it"
+        for row in found
+        if (row["card_forecast"] or 0) > 0 and row["account_id"] in held
+        if not (known[row["account_id"]]["payment_method"] and known[row["account_id"]]["payment_customer"])
+    ]
+    yield from (warn(what, "Ask for a top-up or a card before the 1st.") for what in _few(short))
+    limits = home.config.close.max_invoice
+    large = [
+        f"{row['account_id']} is to be invoiced {format_money(int(row['amount_forecast']), row['currency'])}"
+        f" {row['currency']} before tax for {row['month']}, more than [close] max_invoice: the close will stop"
+        for row in found
+        if row["currency"] in limits
+        and (row["amount_forecast"] or 0) > parse_money(limits[row["currency"]], row["currency"])
+    ]
+    yield from (
+        warn(what, "Look whether it is right; then approve the close, or raise the limit.") for what in _few(large)
+    )
+    if not short and not large:
+        yield ok(f"{len(found)} invoices to come, none beyond what its account can pay or a limit allows")
+
+
+def sources(home: Home) -> Iterator[Finding]:
+    """Every source that a close waits for has sent something since yesterday."""
+    required = home.config.close.require_sources
+    if not required:
+        yield ok("a close waits for no source: [close] require_sources names none")
+        return
+    con = connect(home.config.engine.memory_limit)
+    home.lake.attach(con)
+    latest = dict(con.execute(sql("events", "latest_by_source")).fetchall())
+    silent = [source for source in required if home.now - latest.get(source, 0) > NIGHT]
+    for source in silent:
+        since = f"since {format_instant(latest[source])}" if source in latest else "ever"
+        yield warn(f"nothing has come from {source} {since}: a close would wait for it", "Look at that producer.")
+    if not silent:
+        yield ok(f"all {len(required)} sources that a close waits for have sent something since yesterday")
 
 
 def _few(sentences: list[str]) -> list[str]:

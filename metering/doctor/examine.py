@@ -33,11 +33,17 @@ CHECKS: dict[str, Callable[[Home], Iterator[Finding]]] = {
     "prices": billing.prices,
     "accounts": billing.accounts,
     "cards": billing.cards,
+    "money": billing.money,
+    "sources": billing.sources,
     "inbox": work.inbox,
     "quarantine": work.quarantine,
     "nights": work.nights,
+    "runs": work.runs,
+    "proofs": work.proofs,
+    "backups": work.backups,
     "closes": work.closes,
     "payments": work.payments,
+    "outbox": work.outbox,
 }
 """Each check by the name under which its findings are told."""
 

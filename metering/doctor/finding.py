@@ -8,6 +8,12 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 SHOWN = 20
 """So many findings of one kind are told one by one."""
 
+HOUR = 3600 * 10**6
+NIGHT = 26 * HOUR
+"""A night that begins two hours late is no missed one."""
+WEEK = 8 * 24 * HOUR
+"""Nor is a weekly upkeep that begins a day late."""
+
 
 class Finding(NamedTuple):
     """One row: `warn` will hurt later, `fail` hurts now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sqlite3
 import stat
@@ -43,12 +44,21 @@ def configuration(home: Home) -> Iterator[Finding]:
 
 
 def versions(home: Home) -> Iterator[Finding]:
-    """What runs here."""
+    """What runs here, and that nothing newer has run before."""
+    runs = metadata().tables["runs"].c
+    with home.book.read() as con:
+        last = con.scalar(sa.select(runs.version).order_by(runs.run.desc()).limit(1))
+    if last is not None and _parts(last) > _parts(__version__):
+        yield warn(f"the last run was of metering {last}, this is {__version__}", "Use one version everywhere.")
     yield ok(
         f"metering {__version__}, Python {platform.python_version()}, DuckDB {duckdb.__version__},"
         f" SQLite {sqlite3.sqlite_version}"
         + ("" if sqlite3.sqlite_version_info >= _SAFE_SQLITE else " (writers take turns, as it needs)")
     )
+
+
+def _parts(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def clock(home: Home) -> Iterator[Finding]:
@@ -138,4 +148,5 @@ def _private(home: Home) -> list[tuple[Path, int]]:
         (home.lake.root, stat.S_IWOTH),
         *((path, _GROUP | _OTHERS) for path in home.book.files),
         (home.path / "sandbox", _GROUP | _OTHERS),
+        *((home.path / name, stat.S_IWOTH) for name in ("outbox", "metrics", "reports", "backups")),
     ]

@@ -7,20 +7,19 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from metering.close.closed import closed_months
-from metering.doctor.finding import SHOWN, Finding, fail, ok, warn
+from metering.doctor.finding import HOUR, NIGHT, SHOWN, WEEK, Finding, fail, ok, warn
 from metering.errors import DONE, NEEDS_PERSON
 from metering.events.sources import strangers, waiting
 from metering.home import Home
 from metering.lake import connect
 from metering.ledger.book import rows
+from metering.ledger.runs import cut_off
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
+from metering.telling.notices import FOLDER
 from metering.usage import meter
 from metering.values import Month, format_instant
 
-HOUR = 3600 * 10**6
-NIGHT = 26 * HOUR
-"""A night that begins two hours late is no missed one."""
 CLOSE_WITHIN = 72 * HOUR
 
 
@@ -72,12 +71,62 @@ def nights(home: Home) -> Iterator[Finding]:
     age = home.now - last["started_at"]
     if age > NIGHT:
         yield warn(f"{told}: {age // (24 * HOUR) or 1} missed", "Run `metering nightly`; look at the timer.")
-    elif last["ended_at"] is None and age > 6 * HOUR:
-        yield warn(f"{told} and never ended: it was killed", "Run `metering nightly` again.")
     elif last["exit_code"] not in (None, DONE, NEEDS_PERSON):
         yield fail(f"{told} and ended with exit {last['exit_code']}: {last['summary']}", "Run `metering nightly`.")
     else:
         yield ok(told)
+
+
+def runs(home: Home) -> Iterator[Finding]:
+    """No run was cut off since the last one looked."""
+    with home.book.read() as con:
+        lost = cut_off(con, home.book)
+    for run in lost[:SHOWN]:
+        told = f"run {run.run} ({run.command}), begun {format_instant(run.started_at)}, was cut off"
+        yield warn(told, "Run it again: it goes on where it was.")
+    if not lost:
+        yield ok("no run was cut off since the last one looked")
+
+
+def proofs(home: Home) -> Iterator[Finding]:
+    """All invariants were proved within a week, and held."""
+    yield from _weekly(home, "verify", "every invariant was proved", "Run `metering verify`: it names what breaks.")
+
+
+def backups(home: Home) -> Iterator[Finding]:
+    """There is a backup that is no older than a week."""
+    yield from _weekly(home, "backup", "a backup was made", "Run `metering backup DEST`; see jobs/upkeep.py.")
+
+
+def _weekly(home: Home, command: str, done: str, remedy: str) -> Iterator[Finding]:
+    table = metadata().tables["runs"].c
+    query = sa.select(table.started_at, table.exit_code, table.summary).where(
+        (table.command == command) | table.command.startswith(f"{command} ", autoescape=True)
+    )
+    with home.book.read() as con:
+        last = con.execute(query.order_by(table.run.desc()).limit(1)).first()
+        good = con.scalar(query.with_only_columns(sa.func.max(table.started_at)).where(table.exit_code == DONE))
+    batches = home.lake.manifest().batches
+    since = good or (batches[0].ingested_at if batches else home.now)
+    if last is not None and last.exit_code != DONE:
+        told = f"the last `{command}`, {format_instant(last.started_at)}, ended with exit {last.exit_code}"
+        yield fail(f"{told}: {last.summary}", remedy)
+    elif home.now - since > WEEK:
+        told = f"was {format_instant(good)}" if good else "is not known here"
+        yield warn(f"the last time that {done} {told}", remedy)
+    else:
+        yield ok(f"{done} {format_instant(good)}" if good else "nothing has lain here for a week")
+
+
+def outbox(home: Home) -> Iterator[Finding]:
+    """The platform takes the notices that it is told."""
+    folder = home.path / FOLDER
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    old = [path for path in files if home.now - _written(path.stat().st_mtime_ns) > WEEK]
+    if old:
+        yield warn(f"{len(old)} notices have waited in {FOLDER}/ for more than a week", "Look at who should take them.")
+    else:
+        yield ok(f"{len(files)} notices wait")
 
 
 def closes(home: Home) -> Iterator[Finding]:
