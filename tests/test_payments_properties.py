@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -11,19 +10,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from payments_checked import everything_is_known, nothing_is_charged_twice
-from payments_fake import DECLINES, LIES, FakeGateway
+from payments_checked import every_payment_has_its_evidence, everything_is_known, nothing_is_charged_twice
+from payments_fake import LIES, FakeGateway
 from payments_given import DAY, INVOICE, Given
 
 from metering.payments import charge, record
 
 SECOND = "INV-2026-06-000001"
 METHODS = ["pm_good", "pm_declined", "pm_stolen", "pm_action", "pm_detached", ""]
-EVIDENT = {"intent_cancelled", "resource_missing", "authentication_failed"} | {
-    "authentication_not_completed",
-    "replaced_by_another_card",
-}
-"""Reasons that no decline of the gateway is behind."""
 FAULTS = st.lists(
     st.sampled_from(["none", "none", "request_lost", "answer_lost", "delayed"]) | st.sampled_from(sorted(LIES)),
     max_size=10,
@@ -118,17 +112,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_payment_has_its_evidence(self) -> None:
-        """At most one live intent and one unknown attempt for an invoice; no decline that nobody told of."""
-        intents, payments = self.given.table("intents"), self.given.table("payments")
-        live = Counter(row["invoice"] for row in intents if row["live"])
-        unknown = Counter(row["invoice"] for row in payments if row["status"] == "unknown")
-        assert max([*live.values(), *unknown.values()], default=0) <= 1
-        assert all(invoice in live for invoice in unknown)
-        refs = {row["intent"]: row["gateway_ref"] for row in intents}
-        codes = {code for code, _ in DECLINES.values()}
-        told = Counter((refs[row["intent"]], row["reason"]) for row in payments if row["reason"] in codes)
-        assert told <= self.gateway.declines
-        assert {row["reason"] for row in payments if row["status"] == "declined"} <= codes | EVIDENT
+        every_payment_has_its_evidence(self.given, self.gateway)
 
     def teardown(self) -> None:
         try:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from payments_checked import everything_is_known
+from payments_checked import every_payment_has_its_evidence, everything_is_known
 from payments_fake import FakeGateway
 from payments_given import DAY, INVOICE, Given
 
 from metering.payments import charge, record
-from metering.payments.states import ATTEMPT_MOVES, INTENT_MOVES
+from metering.payments.charge import Visit
+from metering.payments.gateway import NoAnswer
+from metering.payments.states import ATTEMPT_MOVES, INTENT_MOVES, Finding, Live
 
 
 class Crash(BaseException):
@@ -226,6 +228,7 @@ class Search:
     def converges(self, world: World) -> None:
         """Once the network is well, two runs know everything and a third asks only what has become of it."""
         self.restore(world)
+        every_payment_has_its_evidence(self.given, self.gateway)
         self.gateway.deliver_late()
         self.given.collect()
         once = self.key()
@@ -281,6 +284,38 @@ def test_no_sequence_charges_twice_or_forgets(tmp_path: Path) -> None:
             search.go(card, deviations, 0)
             moves |= search.moves
     assert moves == {*ATTEMPT_MOVES, *INTENT_MOVES}
+
+
+def believes_the_cancellation(visit: Visit, live: Live, _: str) -> None:
+    """It does not read back whether the intent is cancelled."""
+    visit._record(live, Finding("cancelled"))
+
+
+def takes_silence_for_a_decline(visit: Visit, live: Live, ref: str) -> None:
+    """What got no answer is not read back."""
+    try:
+        CONFIRM(visit, live, ref)
+    except NoAnswer:
+        visit._record(live, Finding("declined", "no_answer"))
+
+
+CONFIRM = Visit._confirm
+
+
+@pytest.mark.parametrize(
+    ("step", "sin"),
+    [
+        ("_cancel", believes_the_cancellation),
+        ("_read", believes_the_cancellation),
+        ("_confirm", takes_silence_for_a_decline),
+    ],
+)
+def test_a_sin_is_found(tmp_path: Path, step: str, sin: Callable[[Visit, Live, str], None]) -> None:
+    with pytest.MonkeyPatch.context() as points:
+        search = Search(tmp_path / "home", points)
+        points.setattr(Visit, step, sin)
+        with pytest.raises(AssertionError):
+            search.go("pm_good", 1, 0)
 
 
 @pytest.mark.soak
