@@ -92,6 +92,8 @@ def found(engine: Engine, likely: Collection[str] = ()) -> str | None:
 
 def test_nothing_is_found_where_nothing_was_changed(copied: Engine) -> None:
     assert found(copied) is None
+    names = [name for name, _ in verify(copied)]
+    assert {name: found for name in names for _, found in verify(copied, {name}) if found} == {}, "asked by itself"
     with closing(sqlite3.connect(copied.book.path)) as con:
         empty = [name for name in LEDGER if not con.execute(f"SELECT count(*) FROM {name}").fetchone()[0]]
     assert empty == UNTOUCHED, "the story must put something into every other table"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +20,7 @@ from metering.close.inputs import stored_inputs
 from metering.errors import MeteringError, NeedsPerson
 from metering.events.identities import Identities
 from metering.home import Home
-from metering.lake import connect, define, give_files, raw
+from metering.lake import connect, define, give_files, raw, reads
 from metering.lake.compaction import unlike
 from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
@@ -28,7 +29,7 @@ from metering.ledger.postings import chart
 from metering.ledger.seals import GENESIS, hash_since, sealed_tables
 from metering.ledger.tables import counter, metadata
 from metering.payments.gateway import CardRefund
-from metering.schema import empty_table
+from metering.schema import empty_table, tables
 from metering.sql import sql
 from metering.state.check import differences
 from metering.values import InvalidValue, parse_money
@@ -49,7 +50,7 @@ def verify(home: Home, only: Collection[str] | None = None) -> Iterator[tuple[st
     wanted = [name for name in sorted(_checks()) if only is None or name in only]
     if not wanted:
         return
-    broken = _guarded(lambda: _attach(con, home))
+    broken = _guarded(lambda: _attach(con, home, None if only is None else wanted))
     yield "readable", broken
     if broken:
         return
@@ -92,9 +93,14 @@ def _ask(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
     return [row[0] for row in con.execute(sql("checks", name)).fetchall()]
 
 
-def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
+def _attach(con: duckdb.DuckDBPyConnection, home: Home, wanted: Collection[str] | None) -> list[str]:
+    """Define what all checks read, or of the ledger only what some of them do."""
     home.lake.attach(con)
-    attach_ledger(con, home.book)
+    read: dict[str, set[str]] = {}
+    for name in wanted or ():
+        for table, columns in reads(sql("checks", name), _in_the_ledger(), "checks").items():
+            read.setdefault(table, set()).update(columns)
+    attach_ledger(con, home.book, None if wanted is None else read)
     accounts = [
         {"ledger_account": name, "class": body["class"], "per": body.get("per")} for name, body in chart().items()
     ]
@@ -112,8 +118,13 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home) -> list[str]:
     con.register("batches", pa.Table.from_pylist(batches, pa.schema([(name, pa.int64()) for name in _BATCH])))
     con.register("captures", _captures(home.path / "sandbox" / "captures.jsonl"))
     con.register("card_refunds", _card_refunds(home.path / "sandbox" / "refunds.jsonl"))
-    define(con, "checks", "booked", "pending")
+    words = {word for name in wanted or _checks() for word in re.findall(r"\w+", sql("checks", name))}
+    define(con, "checks", *(name for name in sorted(_NOT_CHECKS) if name in words))
     return []
+
+
+def _in_the_ledger() -> dict[str, list[str]]:
+    return {name: list(table.names) for name, table in tables().items() if table.stored == "ledger"}
 
 
 def _captures(path: Path) -> pa.Table:

@@ -288,27 +288,36 @@ class Lake:
         """Define the events of the batches after one and through another as a relation, those that `cut` leaves."""
         self._between(con, name, "events", self.manifest(), after, through, cut)
 
-    def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
-        """Define the relations `events` and `quarantine` of all batches up to `through` (default: all)."""
+    def attach(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> str | None:
+        """Define the relations `events` and `quarantine` of all batches up to `through` (default: all).
+
+        Gives a digest that tells these events from any others, if they are few.
+        """
         manifest = self.manifest()
         last = manifest.last_batch if through is None else through
         for table in ("events", "quarantine"):
             self._between(con, table, table, manifest, 0, last)
-        if sum(batch.events.rows for batch in manifest.batches if batch.events) <= FEW_EVENTS:
-            view(con, FEW, sql("lake", "few_events"))
+        if sum(batch.events.rows for batch in manifest.batches if batch.events) > FEW_EVENTS:
+            return None
+        view(con, FEW, sql("lake", "few_events"))
+        parts = manifest.parts(0, last)
+        cut = last if any(part.last > last for part in parts) else None
+        read = [cut, [part.events.sha256 for part in parts if part.events]]
+        return hashlib.sha256(msgspec.json.encode(read)).hexdigest()
 
-    def attach_usage(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> None:
+    def attach_usage(self, con: duckdb.DuckDBPyConnection, through: int | None = None) -> str | None:
         """Have usage computed over all batches up to `through`: by the connection, or by the engine of this lake.
 
-        Then the connection has `quarantine` only, and no file of events is brought to this machine.
+        Then the connection has `quarantine` only, and no file of events is brought to this machine. Gives a digest
+        of the events, if they are few and the connection computes.
         """
         if not self._compute:
-            self.attach(con, through)
-            return
+            return self.attach(con, through)
         manifest = self.manifest()
         last = manifest.last_batch if through is None else through
         self._between(con, "quarantine", "quarantine", manifest, 0, last)
         compute_elsewhere(con, self._compute(self._parts(manifest, last)))
+        return None
 
     def _parts(self, manifest: Manifest, last: int) -> Parts:
         parts = manifest.parts(0, last)

@@ -109,7 +109,7 @@ def append(book: Book, files: Files, run: int, made_at: int) -> str | None:
             columns={name: _columns(name) for name in archived_tables()},
         )
         failpoint("ledger.before_archive")
-        return _write(files, header, _rows(con, told, last.moving if last else {}))
+        return _write(files, header, _rows(con, told, through, last.moving if last else {}))
 
 
 def _through(con: sa.Connection) -> dict[str, int]:
@@ -148,13 +148,18 @@ def _some(con: sa.Connection, name: str, counts: list[int]) -> Iterator[sa.Row[A
         yield from con.execute(sa.select(table).where(column.in_(counts[start : start + 500])).order_by(column))
 
 
-def _rows(con: sa.Connection, told: Mapping[str, int], moving: Mapping[str, list[int]]) -> Iterator[list[Any]]:
+def _rows(
+    con: sa.Connection, told: Mapping[str, int], through: Mapping[str, int], moving: Mapping[str, list[int]]
+) -> Iterator[list[Any]]:
+    """The rows that no file tells of, and those that may have changed since one did."""
     for name in archived_tables():
         table = metadata().tables[name]
         column = table.c[counter(name)]
         since = told.get(name, 0)
         for row in _some(con, name, [count for count in moving.get(name, []) if count <= since]):
             yield [name, *row]
+        if through[name] <= since:
+            continue
         for part in con.execute(sa.select(table).where(column > since).order_by(column)).partitions(_MANY):
             for row in part:
                 yield [name, *row]

@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
@@ -45,6 +46,8 @@ class SqliteBook(Book):
         self.aside = f"Move {path.name} away"
         self.files = tuple(path.with_name(f"{path.name}{suffix}") for suffix in ("", "-wal", "-shm"))
         self._con: sa.Connection | None = None
+        self._idle: deque[sa.Connection] = deque()
+        """Connections that readers have left; only while there is one to write."""
 
     @property
     def exists(self) -> bool:
@@ -68,10 +71,28 @@ class SqliteBook(Book):
             with empty() as con:
                 yield con
             return
-        with self.told("read", _LOOK), _connected(lambda: _connect_read_only(self.path)) as con:
+        with self.told("read", _LOOK), self._reader() as con:
             con.exec_driver_sql("BEGIN")
             self.check_version(_version(con))
             yield con
+
+    @contextmanager
+    def _reader(self) -> Iterator[sa.Connection]:
+        """A connection to read. A run's readers hand theirs on: each new one would take in the whole schema first."""
+        try:
+            con = self._idle.pop()
+        except IndexError:
+            con = _connected(lambda: _connect_read_only(self.path))
+        try:
+            yield con
+            con.rollback()
+        except BaseException:
+            con.close()
+            raise
+        if self._con is None:
+            con.close()
+        else:
+            self._idle.append(con)
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
@@ -106,6 +127,9 @@ class SqliteBook(Book):
         """Let go of the database; what was committed stays."""
         if self._con is not None:
             with self._turn():
+                # The last one to go empties the log into the file, and only a writer can.
+                while self._idle:
+                    self._idle.pop().close()
                 self._con.close()
             self._con = None
 
@@ -175,8 +199,11 @@ class SqliteBook(Book):
             parts = iter(lambda: cursor.fetchmany(ROWS_AT_ONCE), [])
             return pa.Table.from_batches([_batch(rows, schema) for rows in parts], schema)
 
-        with self.told("read", _LOOK, sqlite3.DatabaseError), closing(_connect_read_only(self.path)) as con:
-            con.execute("BEGIN")
+        with self.told("read", _LOOK, (sa.exc.DatabaseError, sqlite3.DatabaseError)), self._reader() as reader:
+            driven = reader.connection.driver_connection
+            assert isinstance(driven, sqlite3.Connection)
+            con = driven
+            reader.exec_driver_sql("BEGIN")
             yield read
 
     def run_script(self, con: sa.Connection, script: str) -> None:
@@ -313,9 +340,9 @@ def _version(con: sa.Connection) -> int:
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that begins its transactions only where it is told to."""
+    """A connection to read, of whichever thread has it, that begins its transactions only where it is told to."""
     address = f"file:{_escape(path)}?mode=ro"
-    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
 def _escape(path: Path) -> str:

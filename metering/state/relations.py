@@ -37,9 +37,9 @@ def open_usage(
     """
     last = lake.manifest().last_batch if through is None else through
     state = None if all_events else Store(lake).load()
-    lake.attach_usage(con, through)
+    few = lake.attach_usage(con, through)
     if state is None or state.batch != last or (anomalies and now < state.now):
-        meter.open_relations(con, now, zone, keep_lifespans=keep_lifespans)
+        meter.open_relations(con, now, zone, keep_lifespans=keep_lifespans, few=few)
         return False
     give_state(con, lake, state)
     meter.open_relations(con, now, zone)

@@ -73,24 +73,47 @@ class Unpriced(NamedTuple):
     period_end: int
 
 
-def open_relations(con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, keep_lifespans: bool = False) -> None:
+def open_relations(
+    con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, keep_lifespans: bool = False, few: str | None = None
+) -> None:
     """Make this room's relations ready over `events`.
 
-    With `keep_lifespans` they are computed once and kept, which pays where a run asks several questions.
+    With `keep_lifespans` they are computed once and kept, which pays where a run asks several questions. Of `few`
+    events, the digest of which is given, they are computed once for all connections of this process.
     """
     set_now(con, now)
     _give(con, "zone_offsets", offsets(zone, now))
     set_periods(con, ())
-    if keep_lifespans:
+    if few is not None:
+        for name in _OF_FEW:
+            _remember(con, name, few)
+    elif keep_lifespans:
         compute_lifespans(con)
+
+
+_OF_FEW = ("lifespans", "size_changes")
+_MOST_REMEMBERED = 16
+_remembered: dict[tuple[str, str], pa.Table] = {}
+"""Relations over few events, by the digest of the events and the query: to plan one takes longer than all else."""
+
+
+def _remember(con: duckdb.DuckDBPyConnection, name: str, events: str) -> None:
+    query = compose(con, sql("usage", name), "usage")
+    if (events, query) not in _remembered:
+        if len(_remembered) >= _MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[events, query] = answer(con, query)
+    con.register(f"few_{name}", _remembered[events, query])
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM few_{name}")
 
 
 def compute_lifespans(con: duckdb.DuckDBPyConnection) -> None:
     """Compute the lifespans once for all questions to come, as far back as the present periods ask for them.
 
-    Those that come from files are read where they are needed.
+    Those that come from files are read where they are needed, and those of few events are there.
     """
-    if not is_kept(con) and not keep(con, "lifespans"):
+    there = {name for (name,) in con.execute(sql("lake", "present")).fetchall()}
+    if "few_lifespans" not in there and not is_kept(con) and not keep(con, "lifespans"):
         table(con, "lifespans", compose(con, sql("usage", "lifespans"), "usage"))
 
 
