@@ -545,9 +545,14 @@ def test_a_file_replaced_while_it_was_read_waits_for_the_next_run(
 # Kills
 
 
-@pytest.mark.parametrize("point", ["lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move"])
+POINTS = ("lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move")
+
+
+@pytest.mark.parametrize(
+    "points", [POINTS, *(pytest.param((point,), marks=pytest.mark.soak) for point in POINTS)], ids="-".join
+)
 @pytest.mark.parametrize("history", [False, True])
-def test_killed_anywhere_and_run_again(lake: Lake, tmp_path: Path, point: str, history: bool) -> None:
+def test_killed_anywhere_and_run_again(lake: Lake, tmp_path: Path, points: tuple[str, ...], history: bool) -> None:
     """The lake is as before or as after; the next run ends as an undisturbed one does, with all files moved."""
     inbox = tmp_path / "inbox"
     files = {"a.jsonl": (ready(), "nope"), "b.jsonl": (ready("e-2"), ready(size=9)), "c.jsonl": (ready("e-3"),)}
@@ -560,11 +565,11 @@ def test_killed_anywhere_and_run_again(lake: Lake, tmp_path: Path, point: str, h
             put(inbox, name, *events)
         if each is undisturbed:
             take_inbox(each, inbox, NOW)
-    assert run_until(point, take_inbox, lake, inbox, NOW) == KILLED
     after = state(undisturbed)
-    assert state(lake) == (before if point == "lake.before_commit" else after)
-    moved = point == "inbox.during_move"
-    assert len(waiting(inbox)) == 3 - moved
+    for point in points:
+        assert run_until(point, take_inbox, lake, inbox, NOW) == KILLED, point
+        assert state(lake) == (before if point == "lake.before_commit" else after), point
+        assert len(waiting(inbox)) == 3 - (point == "inbox.during_move"), point
     take_inbox(lake, inbox, NOW)
     assert state(lake) == after
     assert waiting(inbox) == [] and not (lake.root / SCRATCH).exists()

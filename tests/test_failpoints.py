@@ -2,7 +2,7 @@
 
 Every failpoint of the register is reached in a command that people run, the process dies there as by kill -9,
 the same command runs again to its end, and everything that was taken in, billed, booked and charged must be as
-if nothing had happened.
+if nothing had happened. By default one command dies at one point after the other; a soak kills it at each alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHARGING = ("payment.", "sandbox.", "ledger.")
 def worth(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """However small a lake is, it has a state, if that can matter to the kill."""
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    if not str(params.get("point", params.get("first"))).startswith(CHARGING):
+    if not all(point.startswith(CHARGING) for point in params.get("points", ("",))):
         monkeypatch.setenv("METERING_STATE_FROM", "0")
 
 
@@ -43,34 +43,41 @@ PAYING = (
 )
 KEEPING = ("state.during_files", "state.during_files:6", "state.before_swap", "state.after_swap")
 TAKING = ("lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move")
-SCENARIOS: dict[str, tuple[str, ...]] = {
-    "ingest": (*TAKING, "identities.after_run"),
+SCENARIOS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "ingest": (
+        ("lake.before_commit", "lake.after_commit", "identities.after_run", "inbox.before_move", "inbox.during_move"),
+    ),
     "close": (
-        *TAKING,
-        *("close.before_commit", "close.after_commit", "close.during_files", "close.during_files:2"),
-        *("ledger.before_archive", "ledger.before_archive:2"),
-        *("close.after_files", "payment.before_create", "payment.after_create", "payment.after_create:3"),
-        "state.during_files",
-        "state.before_swap",
-        *PAYING,
-        *("payment.after_record:2", "sandbox.after_capture:2"),
+        (
+            *(*TAKING, "state.during_files", "state.before_swap"),
+            *("close.before_commit", "close.after_commit", "close.during_files", "close.after_files"),
+        ),
+        ("close.during_files:2", "payment.after_create:3"),
+        (
+            *("ledger.before_archive", "payment.before_create", "payment.after_create", "payment.before_confirm"),
+            *("sandbox.before_capture", "sandbox.after_capture", "payment.after_confirm"),
+            *("payment.before_record", "payment.after_record"),
+        ),
+        ("payment.after_create", "payment.after_confirm", "payment.before_record"),
+        ("sandbox.after_capture", "sandbox.after_capture"),
+        ("sandbox.after_capture:2", "payment.after_record:2"),
+        ("ledger.before_archive:2",),
     ),
     "nightly": (
-        *KEEPING,
-        *("lake.after_commit", "inbox.before_move", "payment.before_cancel", "payment.after_cancel"),
-        *PAYING,
+        ("lake.after_commit", "inbox.before_move", *KEEPING, "payment.before_cancel", "payment.after_cancel"),
+        (
+            *("payment.before_confirm", "sandbox.before_capture", "payment.after_confirm"),
+            *("payment.before_record", "payment.after_record"),
+        ),
+        ("sandbox.after_capture",),
     ),
 }
-"""Each command with the failpoints at which it is killed; `:2` is the second passing."""
+"""Each command with the failpoints at which it is killed, one after the other; `:2` is the second passing."""
 
-TWICE = (
-    ("close", "lake.after_commit", "inbox.during_move"),
-    ("close", "close.before_commit", "close.after_commit"),
-    ("close", "close.after_commit", "close.during_files"),
-    ("close", "payment.after_create", "payment.after_confirm"),
-    ("close", "payment.after_confirm", "payment.before_record"),
-    ("close", "sandbox.after_capture", "sandbox.after_capture"),
-    ("nightly", "payment.before_cancel", "payment.after_cancel"),
+ALONE = sorted(
+    {(command, (point,)) for command, stories in SCENARIOS.items() for points in stories for point in points}
+    | {("close", (point,)) for point in PAYING}
+    | {("nightly", (point,)) for point in PAYING}
 )
 
 
@@ -129,23 +136,24 @@ def finish_and_compare(home: Home, command: str) -> None:
     home.run("verify")
 
 
-@pytest.mark.parametrize(
-    ("command", "point"), [(command, point) for command, points in SCENARIOS.items() for point in points]
-)
-def test_killed_and_run_again(tmp_path: Path, command: str, point: str) -> None:
-    home = given(command, tmp_path / "home")
-    died = home.run_apart(command, failpoint=point)
-    assert died.exit_code == KILLED, f"{point} was never reached: {died}"
-    finish_and_compare(home, command)
-
-
-@pytest.mark.parametrize(("command", "first", "second"), TWICE)
-def test_killed_twice_and_run_again(tmp_path: Path, command: str, first: str, second: str) -> None:
-    home = given(command, tmp_path / "home")
-    for point in (first, second):
+def killed_and_run_again(home: Home, command: str, points: tuple[str, ...]) -> None:
+    for point in points:
         died = home.run_apart(command, failpoint=point)
         assert died.exit_code == KILLED, f"{point} was never reached: {died}"
     finish_and_compare(home, command)
+
+
+@pytest.mark.parametrize(
+    ("command", "points"), [(command, points) for command, stories in SCENARIOS.items() for points in stories]
+)
+def test_killed_at_one_point_after_the_other(tmp_path: Path, command: str, points: tuple[str, ...]) -> None:
+    killed_and_run_again(given(command, tmp_path / "home"), command, points)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("command", "points"), ALONE)
+def test_killed_at_one_point_alone(tmp_path: Path, command: str, points: tuple[str, ...]) -> None:
+    killed_and_run_again(given(command, tmp_path / "home"), command, points)
 
 
 def test_the_undisturbed_runs_are_what_they_should_be() -> None:
@@ -167,7 +175,7 @@ def test_the_undisturbed_runs_are_what_they_should_be() -> None:
 
 
 def test_every_failpoint_is_reached_by_a_test() -> None:
-    reached = {point.split(":")[0] for points in SCENARIOS.values() for point in points}
+    reached = {point.split(":")[0] for stories in SCENARIOS.values() for points in stories for point in points}
     assert reached | IN_A_BUCKET | RESTORING | MERGING | ARCHIVING | TELLING | UPGRADING == set(FAILPOINTS)
 
 

@@ -329,3 +329,23 @@ def test_a_report_leaves_a_writer_its_lock(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
     assert "database is locked" in done.stderr
     subprocess.run([sys.executable, "-c", ask], check=True)
+
+
+def test_the_readers_of_a_run_leave_no_log(tmp_path: Path) -> None:
+    """They hand their connections on, also within one another; the last to go is the writer, which empties the log."""
+    book = SqliteBook(tmp_path / "ledger.db")
+    with book.write() as con:
+        insert(con, "runs", [_blank("runs", 1)])
+    with book.read() as con, book.read() as other:
+        with book.write() as writer:
+            insert(writer, "runs", [_blank("runs", 2)])
+        assert [len(rows(each, "runs")) for each in (con, other)] == [1, 1], "each sees what it saw"
+    with book.read() as con:
+        assert len(rows(con, "runs")) == 2
+    with pytest.raises(ZeroDivisionError), book.read():
+        1 / 0  # noqa: B018
+    with book.read() as con:
+        assert len(rows(con, "runs")) == 2
+    attach_ledger(connect(), book)
+    book.close()
+    assert not any(path.exists() for path in book.files[1:])

@@ -94,16 +94,16 @@ def open_relations(
 _OF_FEW = ("lifespans", "size_changes")
 _MOST_REMEMBERED = 16
 _remembered: dict[tuple[str, str], pa.Table] = {}
-"""Relations over few events, by the digest of the events and the query: to plan one takes longer than all else."""
+"""Relations over few events, by the events' digest and their name: to plan their query takes longer than all else."""
 
 
 def _remember(con: duckdb.DuckDBPyConnection, name: str, events: str) -> None:
-    query = compose(con, sql("usage", name), "usage")
-    if (events, query) not in _remembered:
+    rows = _remembered.get((events, name))
+    if rows is None:
         if len(_remembered) >= _MOST_REMEMBERED:
             _remembered.clear()
-        _remembered[events, query] = answer(con, query)
-    con.register(f"few_{name}", _remembered[events, query])
+        rows = _remembered[events, name] = answer(con, compose(con, sql("usage", name), "usage"))
+    con.register(f"few_{name}", rows)
     con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM few_{name}")
 
 
