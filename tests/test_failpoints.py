@@ -44,9 +44,7 @@ PAYING = (
 KEEPING = ("state.during_files", "state.during_files:6", "state.before_swap", "state.after_swap")
 TAKING = ("lake.before_commit", "lake.after_commit", "inbox.before_move", "inbox.during_move")
 SCENARIOS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "ingest": (
-        ("lake.before_commit", "lake.after_commit", "identities.after_run", "inbox.before_move", "inbox.during_move"),
-    ),
+    "ingest": (TAKING, ("identities.after_run",)),
     "close": (
         (
             *(*TAKING, "state.during_files", "state.before_swap"),

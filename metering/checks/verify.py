@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -77,9 +78,10 @@ def count_checks() -> int:
     return len(_files_and_books()) + 1 + len(_checks())
 
 
-def _checks() -> list[str]:
+@cache
+def _checks() -> tuple[str, ...]:
     found = (Path(entry.name) for entry in files("metering.checks").iterdir())
-    return [path.stem for path in found if path.suffix == ".sql" and path.stem not in _NOT_CHECKS]
+    return tuple(path.stem for path in found if path.suffix == ".sql" and path.stem not in _NOT_CHECKS)
 
 
 def _guarded(check: Callable[[], list[str]]) -> list[str]:

@@ -104,7 +104,7 @@ def _remember(con: duckdb.DuckDBPyConnection, name: str, events: str) -> None:
             _remembered.clear()
         rows = _remembered[events, name] = answer(con, compose(con, sql("usage", name), "usage"))
     con.register(f"few_{name}", rows)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM few_{name}")
+    table(con, name, f"FROM few_{name}")
 
 
 def compute_lifespans(con: duckdb.DuckDBPyConnection) -> None:
