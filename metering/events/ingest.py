@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from metering.errors import MeteringError
+from metering.events.arrays import column, numbers, repeated, whole
 from metering.events.identities import Brought, Identities
 from metering.events.keys import Keys
 from metering.events.lines import CANDIDATES, FAULTS
@@ -173,26 +174,29 @@ class _Held:
         runs = [run for run in checked.runs if run.num_rows]
         is_fresh = np.zeros(checked.lines, np.bool_)
         if runs:
-            keys, lines = (np.concatenate([run[name].to_numpy() for run in runs]) for name in ("key", "line"))
+            keys, lines = (np.concatenate([numbers(run[name]) for run in runs]) for name in ("key", "line"))
             met = self.seen.meet(keys, lines)
             is_fresh[lines[~met]] = True
             if met.any():
                 ends = np.cumsum([run.num_rows for run in runs])[:-1]
                 for run, again in zip(runs, np.split(met, ends), strict=True):
-                    suspects = run.filter(pa.array(again))
-                    raw = pa.array([checked.raw(line) for line in suspects["line"].to_pylist()], pa.binary())
+                    suspects = run.take(whole(np.flatnonzero(again)))
+                    raw = column([checked.raw(line) for line in suspects["line"].to_pylist()], pa.binary())
                     self.suspects.add(self._counted(suspects.append_column("raw", raw)))
-                runs = [run.filter(pa.array(~again)) for run, again in zip(runs, np.split(met, ends), strict=True)]
+                runs = [
+                    run.take(whole(np.flatnonzero(~again)))
+                    for run, again in zip(runs, np.split(met, ends), strict=True)
+                ]
             seq = self.raw.lines + np.cumsum(is_fresh)
             for run in runs:
-                run = run.append_column("seq", pa.array(seq[run["line"].to_numpy()], pa.int64()))
+                run = run.append_column("seq", whole(seq[numbers(run["line"])]))
                 self._add_run(self.fresh, self.runs, self._counted(run))
             self.raw.add(partial(checked.raws, is_fresh), int(is_fresh.sum()))
         self.faults.add(self._counted(checked.faults))
         self.lines += checked.lines
 
     def _counted(self, table: pa.Table) -> pa.Table:
-        line = pa.array(table["line"].to_numpy() + self.lines, pa.int64())
+        line = whole(numbers(table["line"]) + self.lines)
         return table.set_column(table.schema.get_field_index("line"), "line", line)
 
     @staticmethod
@@ -238,7 +242,7 @@ class _Held:
         columns = list(zip(*rows, strict=True)) or [(), (), ()]
         kinds = {"name": pa.string(), "first": pa.int64(), "last": pa.int64()}
         return pa.table(
-            {name: pa.array(column, kind) for (name, kind), column in zip(kinds.items(), columns, strict=True)}
+            {name: column(values, kind) for (name, kind), values in zip(kinds.items(), columns, strict=True)}
         )
 
 
@@ -250,7 +254,7 @@ def _settle(
     if held.is_plain:
         return
     lake.attach_batches(con, "met_batches", sorted(held.seen.batches))
-    run = pa.table({"batch": [batch], "ingested_at": [now]})
+    run = pa.table({"batch": column([batch], pa.int64()), "ingested_at": column([now], pa.int64())})
     tables = {
         "fresh": held.fresh.table(),
         "suspects": held.suspects.table(),
@@ -320,12 +324,12 @@ def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
     if late.num_rows:
         late = late.sort_by([("line", "ascending")])
         lines = [raw + b"\n" for raw in late["raw"].to_pylist()]
-        seq = pa.array(range(held.raw.lines + 1, held.raw.lines + 1 + len(lines)), pa.int64())
+        seq = whole(np.arange(held.raw.lines + 1, held.raw.lines + 1 + len(lines)))
         held.raw.add(partial(b"".join, lines), len(lines))
         late = late.drop_columns(["raw"]).append_column("seq", seq)
         late = late.sort_by([("type", "ascending"), ("time", "ascending"), ("line", "ascending")])
         for kind in late["type"].unique().to_pylist():
-            held._add_run(held.more, runs, late.filter(pc.equal(late["type"], kind)))
+            held._add_run(held.more, runs, late.filter(pc.equal(late["type"], repeated(kind, late.num_rows))))
     return runs
 
 
@@ -334,11 +338,11 @@ def _stored(held: _Held, more: list[Run], batch: int, now: int, keys: list[Keys]
     schema = arrow_schema("events")
     place = 1
     for table in by_type_and_time([*held.runs, *more]):
-        keys.append(table["key"].to_numpy())
+        keys.append(numbers(table["key"]))
         added = {
-            "batch": pa.repeat(pa.scalar(batch, pa.int64()), table.num_rows),
-            "ingested_at": pa.repeat(pa.scalar(now, pa.int64()), table.num_rows),
-            "place": pa.array(np.arange(place, place + table.num_rows)),
+            "batch": whole(np.full(table.num_rows, batch)),
+            "ingested_at": whole(np.full(table.num_rows, now)),
+            "place": whole(np.arange(place, place + table.num_rows)),
         }
         place += table.num_rows
         columns = [added[each.name] if each.name in added else table[each.name] for each in schema]

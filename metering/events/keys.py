@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from metering.events.arrays import numbers, repeated, whole
 from metering.events.instants import Bools
 
 KEY_BYTES = 16
@@ -46,12 +47,12 @@ _BYTE = _bytes_of_digits()
 
 def lake_keys(events: pa.Table) -> dict[str, pa.Array]:
     """The columns of keys (LAKE_KEYS) that the lake keeps beside the texts of events."""
-    is_vm = pc.equal(events["resource_type"], "vm")
+    is_vm = pc.equal(events["resource_type"], repeated("vm", len(events)))
     texts = {
         "event": _identities(events, ""),
         "subject": events["subject"],
         "retracted": _identities(events, "retracted_"),
-        "vm": pc.if_else(is_vm, events["resource_id"], pa.scalar(None, pa.string())),
+        "vm": pc.if_else(is_vm, events["resource_id"], pa.nulls(len(events), pa.string())),
     }
     keys = _keys_of(texts.values())
     return {
@@ -67,7 +68,9 @@ LAKE_KEYS = tuple(half for name in ("event", "subject", "retracted", "vm") for h
 
 
 def _identities(events: pa.Table, prefix: str) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(events[f"{prefix}source"], events[f"{prefix}id"], SEPARATOR)
+    return pc.binary_join_element_wise(
+        events[f"{prefix}source"], events[f"{prefix}id"], repeated(SEPARATOR, len(events))
+    )
 
 
 def text_keys(texts: pa.Array | pa.ChunkedArray) -> Pair:
@@ -88,11 +91,11 @@ def _keys_of(columns: Iterable[pa.Array | pa.ChunkedArray]) -> list[Pair]:
 def _pair(halves: Halves, filled: Bools) -> Pair:
     """The keys of the texts that there are, with nothing in between."""
     if filled.all():
-        high, low = (pa.array(np.ascontiguousarray(half)) for half in halves.T)
+        high, low = (whole(half) for half in halves.T)
     else:
         spread = np.zeros((len(filled), 2), np.int64)
         spread[filled] = halves
-        high, low = (pa.array(np.ascontiguousarray(half), mask=~filled) for half in spread.T)
+        high, low = (whole(half, filled=filled) for half in spread.T)
     return high, low
 
 
@@ -118,7 +121,7 @@ def _hashed_by_duckdb(columns: Columns) -> dict[int, tuple[Halves, Bools]]:
 
 
 def _filled(column: pa.ChunkedArray) -> Bools:
-    return np.asarray(column.is_valid().to_numpy())
+    return numbers(column.is_valid().cast(pa.uint8())).astype(np.bool_)
 
 
 def _of_digits(column: pa.ChunkedArray) -> Halves:

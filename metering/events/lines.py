@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from metering.events.arrays import column, numbers, repeated, whole
 from metering.events.instants import Bools, Ints
 from metering.events.judge import Accepted, Fault, judge
 from metering.events.shapes import Form, Lines, Page, Shape, forms_of, learn, read, read_forms
@@ -128,7 +129,7 @@ def _chosen(text: bytes, starts: Ints, chosen: Bools) -> bytes:
 
 def _with_lines(table: pa.Table, lines: Ints) -> pa.Table:
     """A table with other numbers for its lines."""
-    return table.set_column(0, table.schema.field(0), pa.array(lines[table["line"].to_numpy()], pa.int64()))
+    return table.set_column(0, table.schema.field(0), whole(lines[numbers(table["line"])]))
 
 
 def _check_each(text: bytes, starts: Ints) -> Checked:
@@ -298,7 +299,7 @@ def _take(page: Page, shape: Shape, usual: Bools, taken: Bools, tables: list[pa.
 
 
 def _events(shape: Shape, rows: Ints, columns: dict[str, pa.Array]) -> pa.Table:
-    columns = {**columns, "line": pa.array(rows, pa.int64()), "type": pa.repeat(shape.kind, len(rows))}
+    columns = {**columns, "line": whole(rows), "type": repeated(shape.kind, len(rows))}
     arrays = [columns[each.name] if each.name in columns else pa.nulls(len(rows), each.type) for each in CANDIDATES]
     return pa.Table.from_arrays(arrays, schema=CANDIDATES)
 
@@ -336,5 +337,5 @@ def _keys(value: Any) -> int:
 def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     return pa.Table.from_arrays(
-        [pa.array(column, each.type) for column, each in zip(columns, schema, strict=True)], schema=schema
+        [column(values, each.type) for values, each in zip(columns, schema, strict=True)], schema=schema
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from metering.events.arrays import numbers, whole
 from metering.events.instants import Ints
 from metering.events.scratch import Store
 
@@ -34,7 +35,7 @@ class Run:
 
     def times(self) -> Ints:
         """When they happened."""
-        return np.asarray(self.table().column("time").to_numpy())
+        return np.asarray(numbers(self.table().column("time")))
 
 
 def by_type_and_time(runs: list[Run]) -> Iterator[pa.Table]:
@@ -71,7 +72,7 @@ def _range(runs: list[Run], start: int | None, end: int | None) -> pa.Table:
             last = run.rows if end is None else int(np.searchsorted(times, end))
             parts.append(run.table().slice(first, last - first))
     table = pa.Table.from_batches(parts)
-    times, lines = table["time"].to_numpy(), table["line"].to_numpy()
+    times, lines = numbers(table["time"]), numbers(table["line"])
     order = np.argsort(times, kind="stable")
     tied = _tied(times[order])
     some = order[tied]
@@ -81,11 +82,11 @@ def _range(runs: list[Run], start: int | None, end: int | None) -> pa.Table:
 
 def placed(table: pa.Table) -> pa.Table:
     """Rows of one type, which are by time, with those of one subject and instant by source and id."""
-    return _taken(table, _placed(table, np.arange(table.num_rows), _tied(table["time"].to_numpy())))
+    return _taken(table, _placed(table, np.arange(table.num_rows), _tied(numbers(table["time"]))))
 
 
 def _taken(table: pa.Table, order: Ints) -> pa.Table:
-    return table if np.all(order[1:] > order[:-1]) else table.take(pa.array(order))
+    return table if np.all(order[1:] > order[:-1]) else table.take(whole(order))
 
 
 def _tied(times: Ints) -> Ints:
@@ -99,7 +100,7 @@ def _placed(table: pa.Table, order: Ints, tied: Ints) -> Ints:
     if not len(tied):
         return order
     rows = order[tied]
-    keys = [table[name].to_numpy()[rows] for name in ("time", "subject_high", "subject_low")]
+    keys = [numbers(table[name])[rows] for name in ("time", "subject_high", "subject_low")]
     by_subject = np.lexsort(keys[::-1])
     keys = [key[by_subject] for key in keys]
     same = np.logical_and.reduce([key[1:] == key[:-1] for key in keys])
@@ -107,6 +108,6 @@ def _placed(table: pa.Table, order: Ints, tied: Ints) -> Ints:
     for start, end in edges.reshape(-1, 2).tolist():
         places = np.sort(tied[by_subject[start : end + 1]])
         rows = order[places]
-        texts = table.select(["source", "id"]).take(pa.array(rows)).to_pylist()
+        texts = table.select(["source", "id"]).take(whole(rows)).to_pylist()
         order[places] = rows[sorted(range(len(rows)), key=lambda at: tuple(texts[at].values()))]
     return order

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from metering.events.arrays import whole
 from metering.events.keys import LAKE_KEYS, Keys, identity_keys, lake_keys
 from metering.events.lines import Checked, check_lines
 from metering.events.rows import checked_rows
@@ -86,7 +87,7 @@ def _with_keys(checked: Checked) -> Checked:
         run = run.combine_chunks()
         source, identity = (run[name].combine_chunks() for name in ("source", "id"))
         keys: Keys = identity_keys(source, identity)
-        for name, column in {"key": pa.array(keys), **lake_keys(run)}.items():
-            run = run.append_column(KEYS.field(name), column)
+        for name, values in {"key": whole(keys, pa.uint64()), **lake_keys(run)}.items():
+            run = run.append_column(KEYS.field(name), values)
         runs.append(run)
     return Checked(runs, checked.faults, checked.text, checked.starts)

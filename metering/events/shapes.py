@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from metering.events.arrays import whole
 from metering.events.instants import Bools, Ints, read_places
 from metering.events.judge import MAX_TEXT, RESOURCE_TYPES, Accepted
 
@@ -246,9 +247,9 @@ def _good(page: Lines, shape: Shape, spans: list[tuple[Ints, Ints]], rows: Ints)
     if np.any(np.diff(times[chosen]) < 0):
         chosen = chosen[np.argsort(times[chosen], kind="stable")]
     columns = _texts(page, shape, spans, chosen)
-    columns["time"] = pa.array(times[chosen], pa.int64())
+    columns["time"] = whole(times[chosen])
     if "size_bytes" in numbers:
-        columns["size_bytes"] = pa.array(numbers["size_bytes"][chosen], pa.int64())
+        columns["size_bytes"] = whole(numbers["size_bytes"][chosen])
     return rows[chosen], columns
 
 
@@ -313,13 +314,14 @@ def _is_one_of(page: Lines, start: Ints, end: Ints, words: tuple[str, ...]) -> B
 
 def _texts(page: Lines, shape: Shape, spans: list[tuple[Ints, Ints]], chosen: Ints) -> dict[str, pa.Array]:
     """The text columns of the chosen lines: cut out of the page by Arrow."""
-    wanted = [at for at, slot in enumerate(shape.slots) if slot.column and slot.column != "time" and not slot.is_number]
-    cuts = np.empty((len(spans[0][0]), 2 * len(wanted)), np.int32)
-    for number, at in enumerate(wanted):
-        cuts[:, 2 * number], cuts[:, 2 * number + 1] = spans[at]
-    buffers = [None, pa.py_buffer(cuts), pa.py_buffer(page.text)]
-    pieces = pa.Array.from_buffers(pa.string(), cuts.size - 1, buffers)
-    return {
-        shape.slots[at].column: pieces.take(pa.array(chosen * (2 * len(wanted)) + 2 * number))
-        for number, at in enumerate(wanted)
-    }
+    columns = {}
+    text = pa.py_buffer(page.text)
+    values = whole(np.arange(0, 2 * len(chosen), 2))
+    for slot, (start, end) in zip(shape.slots, spans, strict=True):
+        if slot.column and slot.column != "time" and not slot.is_number:
+            # Values and what lies between them take turns. Arrow wants the last offset to be no less than the first.
+            cuts = np.full(2 * len(chosen) + 1, len(page.text), np.int32)
+            cuts[:-1:2], cuts[1::2] = start[chosen], end[chosen]
+            pieces = pa.Array.from_buffers(pa.string(), len(cuts) - 1, [None, pa.py_buffer(cuts), text])
+            columns[slot.column] = pieces.take(values)
+    return columns

@@ -66,7 +66,8 @@ def _by_type(table: pa.Table) -> Iterator[pa.Table]:
     """The parts of a table that is sorted by type."""
     if not table.num_rows:
         return
-    codes = pc.dictionary_encode(table["type"].combine_chunks()).indices.to_numpy()
-    edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), table.num_rows]
+    codes = pc.dictionary_encode(table["type"].combine_chunks()).indices
+    edges = [0, *(np.flatnonzero(np.diff(np.frombuffer(codes.buffers()[1], np.int32, len(codes)))) + 1).tolist()]
+    edges.append(table.num_rows)
     for start, end in pairwise(edges):
         yield table.slice(start, end - start)
