@@ -14,6 +14,7 @@ import pytest
 from test_events_ingest import NOW, identities, put, raws, ready, rows, state, take, text
 
 from metering.events import identities as identities_module
+from metering.events import ingest as ingest_module
 from metering.events import lines as lines_module
 from metering.events import merging
 from metering.events import reading as reading_module
@@ -55,6 +56,8 @@ def test_threads_and_chunks_do_not_change_a_result(lake: Lake, tmp_path: Path, m
     monkeypatch.setattr(sources_module, "CHUNK_BYTES", 3000)
     monkeypatch.setattr(sources_module, "SMALL_BYTES", 0)
     monkeypatch.setattr(reading_module, "INLINE_BYTES", 0)
+    monkeypatch.setattr(ingest_module, "HELD_BYTES", 50_000)
+    monkeypatch.setattr(ingest_module, "FEW_BYTES", 0)
     monkeypatch.setattr(merging, "ROWS", 100)
     monkeypatch.setattr(merging, "_EVERY", 10)
     other = Lake(tmp_path / "other")
@@ -187,13 +190,14 @@ def test_an_archive_that_explodes_is_refused(
     assert (result.accepted, result.files) == (1000, 3)
 
 
-def test_a_small_packed_file_may_hold_much(lake: Lake, tmp_path: Path) -> None:
+def test_a_small_packed_file_may_hold_much(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read in pieces once it shows: the files before it come first, and line numbers are its own."""
     put(tmp_path / "in", "a.jsonl", ready("e-1"))
     lines = [ready(f"e-{number}", extra="x" * 20_000) for number in range(300)]
     with pa.CompressedOutputStream(str(tmp_path / "in" / "b.jsonl.zst"), "zstd") as file:
         file.write(text(*lines, "nope"))
     assert (tmp_path / "in" / "b.jsonl.zst").stat().st_size < sources_module.SMALL_BYTES
+    monkeypatch.setattr(sources_module, "CHUNK_BYTES", 2**21)
     assert len(text(*lines)) > 2 * sources_module.CHUNK_BYTES
     put(tmp_path / "in", "c.jsonl", "nope again")
     result = take(lake, tmp_path / "in")

@@ -1,4 +1,4 @@
-"""Arrow's arrays out of NumPy's and Python's: `pa.array` would do, but it loads pandas, which a night need not pay for."""
+"""Arrow's arrays out of NumPy's and Python's: `pa.array` would do, but it loads pandas, which takes half a second."""
 
 from __future__ import annotations
 

@@ -37,6 +37,9 @@ MOST_NAMED = 20
 FEW_LINES = 100_000
 """So many lines, new ones and those that they may repeat, are compared in memory."""
 
+HELD_BYTES, FEW_BYTES = 3 * 2**27, 2**24
+"""How much of the new events, and of each of the others, is kept in memory instead of being written twice."""
+
 Progress = Callable[[int, int, int], None]
 """Told the bytes done, the bytes in all (0 if unknown) and the lines read."""
 
@@ -139,10 +142,10 @@ class _Held:
         self.sources = sources
         self.seen = Seen(lake, sum(source.size_bytes for source in sources) or 2**30)
         self.raw = RawLines(scratch / "raw.jsonl.zst")
-        self.fresh = Store(scratch / "fresh.arrow", _FRESH)
-        self.more = Store(scratch / "more.arrow", _FRESH)
-        self.suspects = Store(scratch / "suspects.arrow", _SUSPECTS)
-        self.faults = Store(scratch / "faults.arrow", FAULTS)
+        self.fresh = Store(scratch / "fresh.arrow", _FRESH, HELD_BYTES)
+        self.more = Store(scratch / "more.arrow", _FRESH, FEW_BYTES)
+        self.suspects = Store(scratch / "suspects.arrow", _SUSPECTS, FEW_BYTES)
+        self.faults = Store(scratch / "faults.arrow", FAULTS, FEW_BYTES)
         self.stores: list[Store | RawLines] = [self.fresh, self.suspects, self.faults, self.raw]
         self.runs: list[Run] = []
         self.files: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""The events of a run by type and time, out of sorted runs on disk and a little at a time."""
+"""The events of a run by type and time, out of sorted runs and a little at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metering.events.arrays import numbers, whole
 from metering.events.instants import Ints
 from metering.events.scratch import Store
 
-ROWS = 4 * 122_880
+ROWS = 2 * 122_880
 """About how many rows are in memory at once."""
 _EVERY = 512
 """One of so many rows is asked where the others lie."""
@@ -30,8 +30,8 @@ class Run:
     last: int
 
     def table(self) -> pa.RecordBatch:
-        """The events, memory-mapped."""
-        return self.store.opened.get_batch(self.number)
+        """The events."""
+        return self.store.batch(self.number)
 
     def times(self) -> Ints:
         """When they happened."""

@@ -1,4 +1,4 @@
-"""What a run holds before its commit: tables and raw lines on disk, appended to and taken back."""
+"""What a run holds before its commit: tables and raw lines, on disk where they are many, appended to and taken back."""
 
 from __future__ import annotations
 
@@ -16,24 +16,32 @@ _WAITING = 4
 
 
 class Store:
-    """Tables of one schema, appended to a file and read back through memory mapping."""
+    """Tables of one schema, appended and read back: in memory while there is room, then in a mapped file."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, room: int) -> None:
         self.path = path
         self.schema = schema
         self.kept: list[int] = []
         self.rows = 0
+        self._held: list[pa.RecordBatch] = []
+        self._room = room
         self._written = 0
-        self._writer = pa.ipc.new_file(path, schema)
+        self._writer: pa.RecordBatchFileWriter | None = None
 
     def add(self, table: pa.Table) -> int:
-        """Append a table; its number among those of the file."""
+        """Append a table; its number among those of the store."""
         if table.num_rows:
-            self._writer.write_batch(_one_batch(table, self.schema))
-            self.kept.append(self._written)
-            self._written += 1
+            batch = _one_batch(table, self.schema)
+            self._room -= batch.nbytes
+            if self._room >= 0:
+                self._held.append(batch)
+            else:
+                self._writer = self._writer or pa.ipc.new_file(self.path, self.schema)
+                self._writer.write_batch(batch)
+                self._written += 1
+            self.kept.append(len(self._held) + self._written - 1)
             self.rows += table.num_rows
-        return self._written - 1
+        return len(self._held) + self._written - 1
 
     def mark(self) -> tuple[int, int]:
         """Where the store is now."""
@@ -46,16 +54,21 @@ class Store:
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
     @cached_property
-    def opened(self) -> pa.RecordBatchFileReader:
-        """The finished file, for reading tables by their numbers."""
+    def _opened(self) -> pa.RecordBatchFileReader:
         return pa.ipc.open_file(pa.memory_map(str(self.path)))
 
+    def batch(self, number: int) -> pa.RecordBatch:
+        """A table by its number, when the file is finished."""
+        held = len(self._held)
+        return self._held[number] if number < held else self._opened.get_batch(number - held)
+
     def table(self) -> pa.Table:
-        """All that was added, memory-mapped."""
-        return pa.Table.from_batches([self.opened.get_batch(number) for number in self.kept], self.schema)
+        """All that was added, when the file is finished."""
+        return pa.Table.from_batches([self.batch(number) for number in self.kept], self.schema)
 
 
 def _one_batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:

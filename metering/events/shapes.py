@@ -281,27 +281,27 @@ def _spans(page: Page, shape: Shape, rows: Ints) -> tuple[list[tuple[Ints, Ints]
 
 def _numbers(page: Lines, start: Ints, end: Ints) -> tuple[Ints, Bools]:
     """The whole numbers written there, and whether they are in plain digits."""
-    width = end - start
-    good = (width >= 1) & (width <= MAX_DIGITS)
-    good &= (width == 1) | (page.chars[np.minimum(start, len(page.chars) - 1)] != ord("0"))
-    numbers = np.zeros(len(start), np.int64)
-    for place in range(min(int(width.max(initial=0)), MAX_DIGITS)):
-        inside = place < width
-        digit = page.chars[np.where(inside, start + place, start)] - np.uint8(ord("0"))
-        good &= (digit <= 9) | ~inside
-        numbers = np.where(inside, numbers * 10 + digit, numbers)
+    numbers, good = np.zeros(len(start), np.int64), np.zeros(len(start), np.bool_)
+    for width, rows in _by_width(end - start, 1, MAX_DIGITS):
+        digits = page.at(start[rows], width).view(np.uint8).reshape(-1, width) - np.uint8(ord("0"))
+        good[rows] = (digits <= 9).all(axis=1) & ((digits[:, 0] != 0) | (width == 1))
+        numbers[rows] = digits.astype(np.int64) @ 10 ** np.arange(width - 1, -1, -1)
     return numbers, good
+
+
+def _by_width(widths: Ints, least: int, most: int) -> Iterator[tuple[int, Ints]]:
+    """The widths within bounds that there are, and which values have each."""
+    for width in np.flatnonzero(np.bincount(np.minimum(widths, most + 1), minlength=1)).tolist():
+        if least <= width <= most:
+            yield width, np.flatnonzero(widths == width)
 
 
 def _times(page: Lines, start: Ints, end: Ints) -> tuple[Ints, Bools]:
     """The instants written there, and whether they are known."""
     times, known = np.zeros(len(start), np.int64), np.zeros(len(start), np.bool_)
-    widths = end - start
-    for width in np.unique(widths).tolist():
-        if 20 <= width <= 40:
-            rows = np.flatnonzero(widths == width)
-            chars = page.at(start[rows], width).view(np.uint8).reshape(-1, width)
-            times[rows], known[rows] = read_places(np.ascontiguousarray(chars.T))
+    for width, rows in _by_width(end - start, 20, 40):
+        chars = page.at(start[rows], width).view(np.uint8).reshape(-1, width)
+        times[rows], known[rows] = read_places(np.ascontiguousarray(chars.T))
     return times, known
 
 

@@ -241,7 +241,7 @@ def chunks(source: Source, size: int | None = None) -> Iterator[tuple[bytes, int
             block, first = block.removeprefix(BOM), False
         cut = block.rfind(b"\n") + 1
         if cut:
-            yield b"".join([*rest, block[:cut]]), place
+            yield b"".join([*rest, memoryview(block)[:cut]]), place
             rest, held = [], 0
         if cut < len(block):
             rest.append(block[cut:])
