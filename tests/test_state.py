@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import msgspec
 import pytest
 from homes import Home
 
@@ -297,16 +298,12 @@ def garbled(state: Path) -> str:
 
 def misleading(state: Path) -> str:
     """An index that leads nowhere."""
-    import numpy as np
-
-    path = first_folder(state, is_open=False) / "key.npy"
-    np.save(path, np.zeros_like(np.load(path)))
-    return "key.npy was changed"
+    path = first_folder(state, is_open=False) / "entries.index"
+    path.write_bytes(bytes(path.stat().st_size))
+    return "entries.index was changed"
 
 
 def first_folder(state: Path, *, is_open: bool) -> Path:
-    import msgspec
-
     folders = msgspec.json.decode((state / "state.json").read_bytes())["folders"]
     return next(state / folder["name"] for folder in folders if folder["is_open"] == is_open)
 
@@ -330,7 +327,17 @@ def damaged(tmp_path: Path, kept: None) -> Iterator[Home]:
     yield Home(tmp_path / "home", f"{FIRST.plus(MONTHS)}-02T06:00:00Z")
 
 
-@pytest.mark.parametrize("damage", [torn, missing, altered, garbled, misleading])
+def redated(state: Path) -> str:
+    """A state.json in which a folder's snapshots have ended a day before they had."""
+    path = state / "state.json"
+    said = msgspec.json.decode(path.read_bytes())
+    for folder in said["folders"]:
+        folder["ended_until"] = folder["ended_until"] and folder["ended_until"] - 86_400_000_000
+    path.write_bytes(msgspec.json.encode(said))
+    return "it is not what was written"
+
+
+@pytest.mark.parametrize("damage", [torn, missing, altered, garbled, misleading, redated])
 def test_damage_is_found_and_a_removed_state_made_again(damaged: Home, damage: Callable[[Path], str]) -> None:
     state = damaged.path / "lake" / "state"
     before = damaged.report("usage", "--by", "snapshot")
@@ -344,7 +351,7 @@ def test_damage_is_found_and_a_removed_state_made_again(damaged: Home, damage: C
     damaged.run("verify")
 
 
-@pytest.mark.parametrize("damage", [torn, missing, garbled])
+@pytest.mark.parametrize("damage", [torn, missing, garbled, redated])
 def test_what_cannot_be_read_is_built_anew_and_told(damaged: Home, damage: Callable[[Path], str]) -> None:
     state = damaged.path / "lake" / "state"
     before = damaged.report("usage", "--by", "snapshot")
@@ -353,3 +360,39 @@ def test_what_cannot_be_read_is_built_anew_and_told(damaged: Home, damage: Calla
     assert "built anew" in damaged.run("nightly", exit_code=None).stderr
     damaged.run("verify")
     assert damaged.report("usage", "--by", "snapshot") == before
+
+
+@pytest.mark.parametrize("damage", [altered, garbled, misleading])
+def test_damage_gets_no_new_hash(damaged: Home, damage: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night proves what it merges and the index that it asks, before it makes a state of them."""
+    monkeypatch.setattr(policy, "SMALL", 1)
+    damage(damaged.path / "lake" / "state")
+    names = (f"s{month}-{number}" for month in range(MONTHS) for number in range(9))
+    damaged.events("\n".join(f"2026-05-30 deleted {name}" for name in names))
+    assert "built anew" in damaged.run("nightly", exit_code=None).stderr
+    damaged.run("verify")
+
+
+@pytest.mark.parametrize("damage", [altered, garbled, misleading])
+def test_a_close_proves_what_it_reads_of_earlier_months(
+    home: Home, kept: None, damage: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """March learns that c ended on January 12th; then what the state has of January is damaged.
+
+    1,000 GB cost 0.10 an hour: of c's 720 hours in January 240 remain, and none of February's 672.
+    """
+    home.prices("snapshot.vm,,USD,0.0001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    home.events("2026-01-02 ready a gb=1000\n2026-01-03 deleted a\n2026-01-02 ready c gb=1000", "1.jsonl")
+    home.run("close", now="2026-02-01T08:00:00Z")
+    home.run("close", now="2026-03-01T08:00:00Z")
+    home.events("2026-01-12 deleted c\n2026-03-02 ready d gb=1000 acc=acc-1", "2.jsonl")
+    home.run("nightly", now="2026-04-01T07:00:00Z")
+    damage(home.path / "lake" / "state")
+    home.run("close", now="2026-04-01T08:00:00Z")
+    lines = home.report("invoice-lines", "--month", "2026-03")
+    assert sorted((line["month"], line["amount"]) for line in lines) == [
+        ("2026-01", "-48.00"),
+        ("2026-02", "-67.20"),
+        ("2026-03", "72.00"),
+    ]

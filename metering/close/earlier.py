@@ -16,7 +16,7 @@ from metering.home import Home
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
 from metering.state.changes import Pair, changed_usage
-from metering.state.files import Store
+from metering.state.files import State, Store, sealed, unsealed
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -29,16 +29,24 @@ class Note(msgspec.Struct, frozen=True):
     """The state that the close used; one that was built anew since is not trusted with the difference."""
     unbilled: list[Pair]
     """Months and accounts with usage that could not be billed."""
+    seal: str = ""
 
 
 def earlier_to_rate(home: Home, con: sa.Connection, inputs: Inputs) -> set[Pair] | None:
     """The earlier months and accounts to be rated again; None where all must be."""
     store = Store(home.lake)
     state = store.load()
-    if state is None or state.batch != inputs.events_through or not store.is_sound(state, inputs.period_start):
+    if state is None or state.batch != inputs.events_through:
         return None
-    if not inputs.closed:
-        return set()
+    earlier = _changed(home, con, inputs, store, state) if inputs.closed else set()
+    if earlier is None:
+        return None
+    since = min([inputs.period_start, *(inputs.closed[month][0] for month, _ in earlier)])
+    return earlier if store.is_sound(state, since) else None
+
+
+def _changed(home: Home, con: sa.Connection, inputs: Inputs, store: Store, state: State) -> set[Pair] | None:
+    """The same, where the state is sound."""
     (last,) = rows(con, "closes", month=max(inputs.closed))
     note = _note(store)
     known = (last["month"], last["run"], last["lines_hash"], state.built, last["rules_version"])
@@ -62,14 +70,14 @@ def leave_note(home: Home, drafts: Drafts, run: int) -> None:
     note = Note(str(drafts.inputs.month), run, drafts.hash, state.built, sorted(unbilled))
     path = store.root / "rated.json"
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(msgspec.json.encode(note))
+    part.write_bytes(msgspec.json.encode(sealed(note)))
     part.replace(path)
 
 
 def _note(store: Store) -> Note | None:
     try:
-        return msgspec.json.decode((store.root / "rated.json").read_bytes(), type=Note)
-    except (OSError, msgspec.MsgspecError):
+        return unsealed(msgspec.json.decode((store.root / "rated.json").read_bytes(), type=Note))
+    except (OSError, ValueError):
         return None
 
 

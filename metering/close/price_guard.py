@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from metering.charges.guard import PriceChange, changed_prices, refuse
 from metering.charges.prices import read_prices
 from metering.home import Home
-from metering.lake import connect
-from metering.state import open_usage
+from metering.state import with_usage
 from metering.usage import meter
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
 
 
 def check_prices(home: Home) -> None:
@@ -23,14 +27,16 @@ def _with_usage(home: Home, changes: list[PriceChange]) -> list[PriceChange]:
     """The changes of stretches in which the account really had usage."""
     if not changes:
         return []
-    duck = connect(home.config.engine.memory_limit)
-    open_usage(duck, home.lake, home.now, home.config.billing.zone, keep_lifespans=False)
     edges = sorted({(change.month, edge) for change in changes for edge in (change.since, change.until)})
-    meter.set_periods(
-        duck,
-        [meter.Period(month, since, until) for (month, since), (same, until) in pairwise(edges) if month == same],
-    )
-    used = meter.account_usage(duck).select(["account_id", "sku", "region", "period_start"]).to_pylist()
+    periods = [meter.Period(month, since, until) for (month, since), (same, until) in pairwise(edges) if month == same]
+
+    def account_usage(usage: duckdb.DuckDBPyConnection) -> pa.Table:
+        meter.set_periods(usage, periods)
+        return meter.account_usage(usage)
+
+    zone, limit = home.config.billing.zone, home.config.engine.memory_limit
+    table = with_usage(home.lake, home.now, zone, account_usage, limit, keep_lifespans=False)
+    used = table.select(["account_id", "sku", "region", "period_start"]).to_pylist()
     starts: dict[tuple[str, str, str], list[int]] = {}
     for row in used:
         starts.setdefault((row["account_id"], row["sku"], row["region"]), []).append(row["period_start"])

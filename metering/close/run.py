@@ -24,12 +24,11 @@ from metering.events.inbox import take_inbox
 from metering.events.sources import waiting
 from metering.failpoints import failpoint
 from metering.home import Home, Run
-from metering.lake import connect
 from metering.ledger.tables import metadata
 from metering.payments.adopt import adopt_held, check_gateway
 from metering.payments.collect import charge_invoices
 from metering.sql import sql
-from metering.state import advance, open_usage
+from metering.state import advance, with_usage
 from metering.usage import meter
 from metering.values import Month, format_gb_hours, format_money
 
@@ -144,34 +143,34 @@ def _count_waiting(home: Home, say: Say) -> None:
         say(f"{len(files)} files wait in the inbox; this command leaves them there.")
 
 
-def _open_usage(home: Home, *, keep_lifespans: bool) -> duckdb.DuckDBPyConnection:
-    con = connect(home.config.engine.memory_limit)
-    open_usage(con, home.lake, home.now, home.config.billing.zone, keep_lifespans=keep_lifespans)
-    return con
-
-
 def _months(home: Home, options: Options, say: Say) -> list[Month]:
     """The months to close; says how much usage lies before the beginning of billing, which none of them bills."""
     zone = home.config.billing.zone
     with home.book.read() as con:
         closed = closed_months(con)
     current = Month.of(home.now, zone)
-    # The first month is all that is asked once a month is closed.
-    usage = _open_usage(home, keep_lifespans=not closed)
-    first = meter.first_month(usage, zone)
-    months = months_to_close(
-        options.month,
-        closed=closed,
-        start=home.config.billing.start_month,
-        used=_used_months(usage, first, current, zone) if first and not closed else [],
-        current=current,
-        ends_at=(options.month or current).bounds(zone)[1],
-    )
-    if months and first and first < (start := (closed or months)[0]):
+
+    def months_and_before(usage: duckdb.DuckDBPyConnection) -> tuple[list[Month], int | None]:
+        first = meter.first_month(usage, zone)
+        months = months_to_close(
+            options.month,
+            closed=closed,
+            start=home.config.billing.start_month,
+            used=_used_months(usage, first, current, zone) if first and not closed else [],
+            current=current,
+            ends_at=(options.month or current).bounds(zone)[1],
+        )
+        if not months or not first or first >= (start := (closed or months)[0]):
+            return months, None
         meter.set_periods(usage, [meter.Period("before", first.bounds(zone)[0], start.bounds(zone)[0])])
-        total = sum(int(value) for value in meter.account_usage(usage).column("byte_micros").to_pylist())
-        hours = format_gb_hours(total, home.config.billing.gigabyte_bytes)
-        say(f"Before {start} lie {hours} GB-hours; they are never billed.")
+        return months, sum(int(value) for value in meter.account_usage(usage).column("byte_micros").to_pylist())
+
+    # The first month is all that is asked once a month is closed.
+    limit = home.config.engine.memory_limit
+    months, before = with_usage(home.lake, home.now, zone, months_and_before, limit, keep_lifespans=not closed)
+    if before is not None:
+        hours = format_gb_hours(before, home.config.billing.gigabyte_bytes)
+        say(f"Before {(closed or months)[0]} lie {hours} GB-hours; they are never billed.")
     return months
 
 
@@ -220,7 +219,12 @@ def _tell_open(home: Home, month: Month, say: Say) -> int:
 def _unbillable_now(home: Home, month: Month) -> list[Unbillable]:
     with home.book.read() as con:
         currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
-    return unbillable(home, _open_usage(home, keep_lifespans=False), currency_of, [month])
+    zone, limit = home.config.billing.zone, home.config.engine.memory_limit
+
+    def found(usage: duckdb.DuckDBPyConnection) -> list[Unbillable]:
+        return unbillable(home, usage, currency_of, [month])
+
+    return with_usage(home.lake, home.now, zone, found, limit, keep_lifespans=False)
 
 
 def _tell_unbillable(home: Home, month: Month, found: list[Unbillable], say: Say) -> int:

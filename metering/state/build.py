@@ -131,6 +131,8 @@ class _Draft:
     ) -> None:
         self.con, self.lake, self.store, self.before, self.now = con, lake, store, before, now
         self.folders: list[Folder] = list(before.folders) if before else []
+        if before:
+            store.prove([], sides=before.sides)
         self.superseded: Superseded = superseded_of(con, store, before) if before else {}
         self.number = before.next_number if before else _beyond(store.root)
         if before:

@@ -33,6 +33,7 @@ def changed_usage(
     if after == through or not periods:
         return set()
     try:
+        store.prove([], sides=state.sides)
         con = connect(memory_limit, store.root / "spill")
         give_new_events(con, lake, after, through)
         give_retractions(con, store, state)

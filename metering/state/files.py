@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import msgspec
@@ -14,7 +16,7 @@ from metering.durable import sync
 from metering.lake import Lake
 from metering.lake.files import sha256_of
 
-FORMAT = 3
+FORMAT = 4
 """Of the files, and of what is computed into them."""
 STATE = "state.json"
 BROKEN = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError)
@@ -67,6 +69,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Every retraction: it also counts for events that are still to come."""
     retired: list[str] = []
     """What the state before named and this one does not: a reader may still be at it."""
+    seal: str = ""
 
     @property
     def sides(self) -> list[Side]:
@@ -85,6 +88,7 @@ class Store:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.root = lake.root / "state"
+        self._proved: set[Path] = set()
 
     def load(self) -> State | None:
         """The state; None where there is none that this version can read whole, or a cluster computes without it."""
@@ -92,7 +96,7 @@ class Store:
             return None
         try:
             state = self._read()
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, ValueError):
             return None
         if state is None or state.mark != self.lake.manifest().mark(state.batch):
             return None
@@ -103,7 +107,7 @@ class Store:
         data = (self.root / STATE).read_bytes()
         if msgspec.json.decode(data, type=_Written).format != FORMAT:
             return None
-        return msgspec.json.decode(data, type=State)
+        return unsealed(msgspec.json.decode(data, type=State))
 
     def why_unreadable(self) -> list[str]:
         """Why there is no state to be read, although one was written by this version; empty where there is none."""
@@ -113,7 +117,7 @@ class Store:
             state = self._read()
         except FileNotFoundError:
             return []
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError) as error:
             return [f"it cannot be read ({error})"]
         if state is None:
             return []
@@ -141,7 +145,7 @@ class Store:
     def swap(self, state: State) -> None:
         """Make a state count."""
         part = self.root / f".{STATE}.part"
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1))
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(sealed(state)), indent=1))
         sync(part)
         part.replace(self.root / STATE)
         sync(self.root)
@@ -156,6 +160,17 @@ class Store:
                 else:
                     path.unlink()
 
+    def prove(self, folders: Iterable[Folder], *files: str, sides: Iterable[Side] = ()) -> None:
+        """Raise ValueError unless some files of folders (none named: all), and some beside them, are as written.
+
+        What a state or a bill is made of is proved before: damage must not get a new hash. Each file is once.
+        """
+        named = [(self.root / one.name / name, one.sha256[name]) for one in folders for name in files or one.sha256]
+        for path, digest in named + [(self.root / side.name, side.sha256) for side in sides]:
+            if path not in self._proved and sha256_of(path) != digest:
+                raise ValueError(f"{path.relative_to(self.root)} was changed")
+            self._proved.add(path)
+
     def damage(self, state: State) -> list[str]:
         """The files whose bytes are not those that were written."""
         changed = (path for path, digest in self._files(state) if sha256_of(path) != digest)
@@ -163,19 +178,33 @@ class Store:
 
     def is_sound(self, state: State, since: int) -> bool:
         """Whether what usage since an instant is read from is what was written: the law for what is billed."""
-        return (
-            all(
-                sha256_of(self.path(folder, relation)) == folder.sha256[f"{relation}.parquet"]
-                for folder in state.folders
-                if folder.is_open or (folder.ended_until or since) > since
-                for relation in ("lifespans", "size_changes")
-            )
-            and sha256_of(self.root / state.superseded.name) == state.superseded.sha256
-        )
+        folders = [folder for folder in state.folders if folder.is_open or (folder.ended_until or since) > since]
+        try:
+            self.prove(folders, "lifespans.parquet", "size_changes.parquet", sides=[state.superseded])
+        except (OSError, ValueError):
+            return False
+        return True
 
 
 class _Written(msgspec.Struct):
     format: int = 0
+
+
+Sealed = TypeVar("Sealed", bound=msgspec.Struct)
+"""A record with a field `seal`."""
+
+
+def sealed(record: Sealed) -> Sealed:
+    """The record with a hash of all that it says."""
+    said = msgspec.json.encode(msgspec.structs.replace(record, seal=""))
+    return msgspec.structs.replace(record, seal=hashlib.sha256(said).hexdigest())
+
+
+def unsealed(record: Sealed) -> Sealed:
+    """The record, if it is as it was sealed; else ValueError."""
+    if record != sealed(record):
+        raise ValueError("it is not what was written")
+    return record
 
 
 _KINDS = ("open", "ended", "superseded", "retractions", "hot", "segment")

@@ -12,7 +12,7 @@ from metering.events.keys import identity_keys
 from metering.lake import Lake, define, every, give, give_files, table, view
 from metering.sql import sql
 from metering.state.files import Folder, State, Store
-from metering.state.index import NONE, Index, Keys
+from metering.state.index import BLOCKS, NONE, Index, Keys
 
 Superseded = dict[int, Keys]
 """By segment: the subjects that have moved on, sorted."""
@@ -79,8 +79,11 @@ def gather(
     """Define what `new_events` and `targets` touch, and all events of that; says where it was until now.
 
     `gathered` are the events of what is touched, as a relation of this room says; `standing_deletions` are
-    deletions of VMs that end touched snapshots, but are not touched themselves.
+    deletions of VMs that end touched snapshots, but are not touched themselves. Raises ValueError where what is read
+    for it is not what was written.
     """
+    store.prove((folder for folder in folders if folder.is_open), "events.parquet")
+    store.prove((folder for folder in folders if not folder.is_open), BLOCKS)
     give_superseded(con, superseded)
     give_open_events(con, store, folders)
     view(con, "arriving", sql("state", "arriving"))

@@ -6,7 +6,8 @@ again and comes out the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,16 @@ COLUMNS = ("key", "subject_high", "ended_at", "batch")
 """One entry: a key and the subject that it leads to, which is itself, or a snapshot of that VM; when that ended; and
 a batch that brought events of it, 0 in the entry of a VM."""
 
+ENTRIES, BLOCKS = "entries.index", "blocks.index"
+"""The files: the columns one after another; and of each block of entries its first key and its hash."""
+BLOCK = 4096
+"""Entries that are proved together."""
+_BLOCK = np.dtype([("first", np.int64), ("sha256", np.uint8, 32)])
+
 Keys = NDArray[np.int64]
+Places = NDArray[np.intp]
 NONE: Keys = np.empty(0, np.int64)
+_NOWHERE: Places = np.empty(0, np.intp)
 
 
 Entries = dict[str, Keys]
@@ -26,13 +35,19 @@ Entries = dict[str, Keys]
 
 
 class Index:
-    """The entries of one folder."""
+    """The entries of one folder. Of its blocks, those are read and proved in which keys that are asked for can be."""
 
     def __init__(self, folder: Path) -> None:
-        self._arrays: Entries = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+        self._blocks = np.fromfile(folder / BLOCKS, _BLOCK)
+        path = folder / ENTRIES
+        columns: Keys = np.memmap(path, np.int64, "r") if path.stat().st_size else NONE
+        if len(columns) % len(COLUMNS) or -(-len(columns) // len(COLUMNS) // BLOCK) != len(self._blocks):
+            raise ValueError(f"{folder.name}/{ENTRIES} has another size than was written")
+        self._arrays: Entries = dict(zip(COLUMNS, columns.reshape(len(COLUMNS), -1), strict=True))
+        self._proved = np.zeros(len(self._blocks), bool)
 
     def without(self, gone: Keys) -> Entries:
-        """The entries but for those of some subjects."""
+        """The entries but for those of some subjects; the file was proved as a whole."""
         kept: Any = slice(None) if not len(gone) else ~np.isin(self._arrays["subject_high"], gone)
         return of_part(self._arrays, kept)
 
@@ -53,17 +68,46 @@ class Index:
         places, _ = self._places(subjects)
         return set(np.unique(self._arrays["batch"][places]).tolist()) - {0}
 
-    def _places(self, keys: Keys) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def _places(self, keys: Keys) -> tuple[Places, Places]:
         """Where the entries of some keys are, and of which of the keys each is."""
-        known = self._arrays["key"]
-        first = np.searchsorted(known, keys, "left")
-        hit = np.flatnonzero(first < len(known))
-        hit = hit[known[first[hit]] == keys[hit]]
-        first = first[hit]
-        count = np.searchsorted(known, keys[hit], "right") - first
-        ends = np.cumsum(count)
-        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - (ends - count), count)
-        return places, np.repeat(hit, count)
+        found: list[tuple[Places, Places]] = [(_NOWHERE, _NOWHERE)]
+        for start, end, asked in self._runs(keys):
+            self._prove(start, end)
+            known = self._arrays["key"][start * BLOCK : end * BLOCK]
+            first = np.searchsorted(known, keys[asked], "left")
+            count = np.searchsorted(known, keys[asked], "right") - first
+            ends = np.cumsum(count)
+            places = np.arange(ends[-1]) + np.repeat(first - (ends - count), count)
+            found.append((places + start * BLOCK, np.repeat(asked, count)))
+        places, wanted = zip(*found, strict=True)
+        return np.concatenate(places), np.concatenate(wanted)
+
+    def _runs(self, keys: Keys) -> Iterator[tuple[int, int, Places]]:
+        """Neighbouring blocks in which keys can be: the first, the one after the last, and which of the keys."""
+        fences = self._blocks["first"]
+        first = np.maximum(np.searchsorted(fences, keys, "left") - 1, 0)
+        end = np.searchsorted(fences, keys, "right")
+        asked = np.flatnonzero(first < end)
+        if not len(asked):
+            return
+        first, end = first[asked], end[asked]
+        gaps = np.flatnonzero(first[1:] > end[:-1]) + 1
+        for some in np.split(np.arange(len(asked)), gaps):
+            yield int(first[some[0]]), int(end[some[-1]]), asked[some]
+
+    def _prove(self, start: int, end: int) -> None:
+        for place in np.flatnonzero(~self._proved[start:end]) + start:
+            if _digest(self._arrays, int(place)) != self._blocks["sha256"][place].tobytes():
+                raise ValueError(f"block {place} of an index of what has ended was changed")
+            self._proved[place] = True
+
+
+def _digest(columns: Entries, place: int) -> bytes:
+    """The hash of a block of entries."""
+    digest = sha256()
+    for name in COLUMNS:
+        digest.update(np.ascontiguousarray(columns[name][place * BLOCK : (place + 1) * BLOCK]).data)
+    return digest.digest()
 
 
 class Held(NamedTuple):
@@ -75,10 +119,17 @@ class Held(NamedTuple):
 
 
 def write_entries(folder: Path, entries: Entries) -> Held:
-    """Write entries in the order of their keys."""
+    """Write entries in the order of their keys: column after column, and the hash of every block."""
     order = np.argsort(entries["key"], kind="stable")
-    for name in COLUMNS:
-        np.save(folder / f"{name}.npy", entries[name][order])
+    ordered = of_part(entries, order)
+    with (folder / ENTRIES).open("wb") as file:
+        for name in COLUMNS:
+            ordered[name].tofile(file)
+    blocks = np.zeros(-(-len(order) // BLOCK), _BLOCK)
+    blocks["first"] = ordered["key"][::BLOCK]
+    for place in range(len(blocks)):
+        blocks["sha256"][place] = np.frombuffer(_digest(ordered, place), np.uint8)
+    blocks.tofile(folder / BLOCKS)
     own = entries["batch"] > 0
     ends = entries["ended_at"][own]
     if not len(ends):

@@ -54,8 +54,12 @@ def _written(con: duckdb.DuckDBPyConnection, name: str) -> str:
 def merge_folders(
     con: duckdb.DuckDBPyConnection, store: Store, merging: Merging, superseded: Superseded, first: int
 ) -> list[Folder]:
-    """Write the folders that several become, numbered from `first`, without what is superseded in them."""
+    """Write the folders that several become, numbered from `first`, without what is superseded in them.
+
+    Raises ValueError where one of them is not what was written.
+    """
     members = merging.members
+    store.prove(members)
     gone = {one.segment: superseded.get(one.segment, NONE) for one in members}
     give_superseded(con, gone)
     if members[0].is_open:
