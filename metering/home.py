@@ -55,6 +55,8 @@ class Home:
         self.now = self.clock.now()
         self.on_run: Callable[[Run], None] = lambda run: None
         """Told of a run when it begins."""
+        self.show: Callable[[int, int, str], None] = lambda done, total, name: None
+        """Told how far long work is: the steps done, the steps in all (0 if unknown), and what is at work."""
 
     @cached_property
     def lake(self) -> Lake:

@@ -34,6 +34,7 @@ def run_nightly(home: Home, run: Run, say: Say) -> int:
     """Every step in order; the worst exit code."""
     codes = []
     for name, step in STEPS:
+        home.show(0, 0, name)
         try:
             codes.append(step(home, run, say))
         except MeteringError as error:

@@ -90,6 +90,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
 @click.option("--approve", metavar="HASH", help="Close only if inputs and lines still have this hash.")
 def close(context: Context, month: str | None, dry_run: bool, approve: str | None) -> int:
     """Close a month: invoices, credit, balance, card. Without MONTH every ended month, in order."""
+    from metering.cli.progress import steps
     from metering.close.run import Options, run_close
     from metering.reports.publish import publish_reports
     from metering.telling.notices import tell
@@ -99,12 +100,14 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
     if dry_run:
         from metering.home import Run
 
-        result = run_close(home, Run(0, home.now), options, context.say)
+        with steps(context, "accounts") as home.show:
+            result = run_close(home, Run(0, home.now), options, context.say)
         if result.hash:
             click.echo(result.hash)
         return result.exit_code
-    with context.job(home, f"close {month or ''}".strip()) as run:
+    with context.job(home, f"close {month or ''}".strip()) as run, steps(context, "accounts") as home.show:
         result = run_close(home, run, options, context.say)
+        home.show(0, 0, "notices and reports")
         run.exit_code = worst(result.exit_code, tell(home, run, context.say))
         # The books are closed whether or not the reports can be written; the next night writes them.
         publish_reports(home, run, context.say)
@@ -114,6 +117,7 @@ def close(context: Context, month: str | None, dry_run: bool, approve: str | Non
 @command(app, "collect")
 def collect(context: Context) -> int:
     """Read back payments that are not final, apply balance, and try what is due."""
+    from metering.cli.progress import steps
     from metering.corrections.card_refunds import card_sentences
     from metering.payments.adopt import check_gateway
     from metering.payments.collect import collect as run_collect
@@ -122,7 +126,8 @@ def collect(context: Context) -> int:
     home = context.open(charging=True)
     with context.job(home, "collect") as run:
         check_gateway(home, run)
-        outcome = run_collect(home, run)
+        with steps(context, "accounts") as home.show:
+            outcome = run_collect(home, run)
         for sentence in card_sentences(home, run, outcome):
             run.say(sentence)
             context.say(sentence)
@@ -135,12 +140,14 @@ def collect(context: Context) -> int:
 @command(app, "nightly")
 def nightly(context: Context) -> int:
     """What cron runs every night: inbox, lifespans, anomalies, collect, reports and metrics."""
+    from metering.cli.progress import steps
     from metering.nightly import run_nightly
     from metering.reports.publish import publish_reports
 
     home = context.open()
-    with context.job(home, "nightly", needs_book=False) as run:
+    with context.job(home, "nightly", needs_book=False) as run, steps(context, "accounts") as home.show:
         code = run_nightly(home, run, context.say)
+        home.show(0, 0, "reports")
         run.exit_code = worst(code, publish_reports(home, run, context.say))
     return run.exit_code
 
@@ -178,6 +185,7 @@ def verify(context: Context) -> int:
 @click.option("--format", "format", type=click.Choice(["table", "csv", "json"]), help="For --snapshot.")
 def explain(context: Context, invoice: str | None, line: int | None, snapshot: str | None, format: str | None) -> int:
     """Compute an invoice again from its stored inputs and events, and show the arithmetic. Exit 3 if it differs."""
+    from metering.cli.progress import steps
     from metering.close.explain import explain as run_explain
     from metering.close.explain import sentences
 
@@ -187,7 +195,9 @@ def explain(context: Context, invoice: str | None, line: int | None, snapshot: s
         )
     if snapshot is not None:
         return print_report(context, "snapshot-lines", snapshot=snapshot, format=format)
-    explained = run_explain(context.open(), invoice or "")
+    with steps(context, "invoices") as show:
+        show(0, 0, f"computing {invoice} again")
+        explained = run_explain(context.open(), invoice or "")
     if line is not None and line not in {issued["line"] for issued in explained.lines}:
         raise UsageError(
             f"{invoice} has no line {line}.", remedy=f"Its lines are numbered from 1 to {len(explained.lines)}."

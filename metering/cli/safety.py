@@ -87,11 +87,14 @@ def _since(text: str | None, zone: Any) -> int:
 @click.argument("destination", metavar="DEST")
 def backup(context: Context, destination: str) -> int:
     """Copy the home to DEST, consistent while other runs go on: a folder, or one file (.tar.zst, .tar.gz, .tar)."""
+    from metering.cli.progress import steps
     from metering.recovery.backup import back_up
 
     home = context.open()
     try:
-        manifest = back_up(home, Path(destination))
+        with steps(context, "files") as show:
+            show(0, 0, f"copying to {destination}")
+            manifest = back_up(home, Path(destination))
     except MeteringError as error:
         context.note(home, f"backup {destination}", error.exit_code, error.message)
         raise
@@ -110,7 +113,9 @@ def restore(context: Context, backup: str | None) -> int:
     Without BACKUP: the ledger was put back by hand, or is lost. Nothing that is there is overwritten; what the ledger
     lacks is taken from the lake, and from the gateway's list. Exit 3 if a payment needs a person.
     """
+    from metering.cli.progress import steps
     from metering.recovery.restore import restore as run
 
     home = Path(context.home_path or os.environ.get("METERING_HOME") or ".")
-    return run(home, Path(backup) if backup else None, context.clock(), context.say)
+    with steps(context, "files") as show:
+        return run(home, Path(backup) if backup else None, context.clock(), context.say, show)

@@ -86,6 +86,7 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
         say(f"Catching up: {', '.join(map(str, months))}, in this order.")
     for month in months[:1] if options.dry_run else months:
         with lock():
+            home.show(0, 0, f"{month}: usage, lines, books")
             check_prices(home)
             closed = close_month(home, run, month, dry_run=options.dry_run, approve=options.approve)
         _summarize(home, closed, say)
@@ -181,6 +182,7 @@ def _used_months(usage: duckdb.DuckDBPyConnection, first: Month, current: Month,
 
 def _finish(home: Home, run: Run, month: Month, say: Say, closed: Closed | None = None) -> int:
     """Write the files that are missing, charge what was never tried, and say what is open."""
+    home.show(0, 0, f"{month}: files")
     written = publish(home, str(month), closed.made if closed else None)
     if written:
         failpoint("close.after_files")

@@ -81,13 +81,12 @@ def charge_invoices(
     *,
     gateway: Gateway | None = None,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Make the first attempt on each of these invoices, and finish those that are unknown; no retries."""
     wanted = set(invoices)
     with home.book.read() as con:
         work = [(account, invoice) for account, invoice in collect_work(con) if invoice in wanted]
-    return _work(Desk.open(home, run, gateway), work, _charge_account, workers, progress)
+    return _work(Desk.open(home, run, gateway), work, _charge_account, workers)
 
 
 def collect(
@@ -96,12 +95,11 @@ def collect(
     *,
     gateway: Gateway | None = None,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Read back what is not final, apply balance, and try what is due."""
     with home.book.read() as con:
         work = collect_work(con)
-    return _work(Desk.open(home, run, gateway), work, _collect_account, workers, progress)
+    return _work(Desk.open(home, run, gateway), work, _collect_account, workers)
 
 
 @contextmanager
@@ -185,15 +183,14 @@ def _work(
     work: Sequence[tuple[str, str]],
     account_work: Callable[[Desk, str, Sequence[str]], list[Event]],
     workers: int | None,
-    progress: Callable[[int], None] | None,
 ) -> Outcome:
     outcome = Outcome()
+    accounts = _by_account(work)
     try:
-        for events in _spread(desk, _by_account(work), account_work, workers or desk.workers):
+        for count, events in enumerate(_spread(desk, accounts, account_work, workers or desk.workers), 1):
             for event in events:
                 outcome.add(event)
-            if progress is not None:
-                progress(1)
+            desk.home.show(count, len(accounts), "cards")
     finally:
         desk.close()
     return outcome

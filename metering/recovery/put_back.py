@@ -37,17 +37,20 @@ from metering.recovery.backup import (
 from metering.shipped import shipped
 
 Say = Callable[[str], None]
+Show = Callable[[int, int, str], None]
 Put = Callable[[Path, Path], bool]
 """Puts a file in place unless there is one; whether it did."""
 
 
-def put_back(path: Path, backup: Path, say: Say) -> None:
+def put_back(path: Path, backup: Path, say: Say, show: Show) -> None:
     """Put what a home lacks back from a backup, once every hash in it is proven.
 
     Raises UsageError for what is no whole backup, and for a home of another book.
     """
+    show(0, 0, "unpacking")
     with _opened(path, backup) as folder:
-        manifest = _proven(folder, backup)
+        manifest = _proven(folder, backup, show)
+        show(0, 0, "putting back")
         _write_home(path, folder, manifest, say)
 
 
@@ -88,7 +91,7 @@ def _no_backup(backup: Path, why: str) -> UsageError:
     )
 
 
-def _proven(folder: Path, backup: Path) -> Manifest:
+def _proven(folder: Path, backup: Path, show: Show) -> Manifest:
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError:
@@ -98,7 +101,8 @@ def _proven(folder: Path, backup: Path) -> Manifest:
     if manifest.version != VERSION:
         raise _no_backup(backup, f"it has version {manifest.version}, this engine knows {VERSION}")
     there = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
-    for name, entry in manifest.files.items():
+    for count, (name, entry) in enumerate(manifest.files.items(), 1):
+        show(count, len(manifest.files), f"proving {name}")
         if name not in there:
             raise _no_backup(backup, f"{name} is missing")
         if there[name].stat().st_size != entry.bytes or sha256_of(there[name]) != entry.sha256:

@@ -13,17 +13,18 @@ from metering.ledger import archive
 from metering.ledger.book import Book
 from metering.payments.adopt import MOVED, adopt, held_intents, lost_intents
 from metering.payments.gateway import NoAnswer, open_gateway
-from metering.recovery.put_back import put_back
+from metering.recovery.put_back import Show, put_back
 
 Say = Callable[[str], None]
 _TOLD = ("closes", "invoices", "payments", "corrections", "funds", "account_versions", "transactions", "runs")
 
 
-def restore(path: Path, backup: Path | None, clock: Clock, say: Say) -> int:
+def restore(path: Path, backup: Path | None, clock: Clock, say: Say, show: Show = lambda *_: None) -> int:
     """Restore a home; safe to run again, whatever died. Its exit code: 3 if a payment needs a person."""
     if backup is not None:
-        put_back(path, backup, say)
+        put_back(path, backup, say, show)
     home = Home(path, clock)
+    show(0, 0, "ledger and gateway")
     if not home.book.exists and archive.newest(home.lake.files) is None:
         if backup is not None:
             say("The backup is of a home without a ledger.")
