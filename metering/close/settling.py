@@ -18,7 +18,7 @@ from metering.corrections.closures import pay_out
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT
-from metering.invoices.settlement import Credit, pay, spread, withhold
+from metering.invoices.settlement import Credit, pay, set_aside, spread, withhold
 from metering.ledger import postings as post
 from metering.ledger import standing
 from metering.ledger.book import insert, insert_rows
@@ -205,9 +205,7 @@ class Settlement:
                 else:
                     to_balance += source.amount_minor
         self._journal.post("balance_use", post.balance_use(account, currency, number, -to_balance))
-        for earlier, owed in standing.open_minor(self._con, account):
-            aside = min(owed, to_balance)
-            to_balance -= aside
+        for earlier, aside in set_aside(to_balance, standing.open_minor(self._con, account)):
             self._journal.post("set_aside", post.set_aside(account, currency, earlier, aside))
 
     def _change_credit(self, account: str, reference: str, amount: int) -> None:

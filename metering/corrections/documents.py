@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from metering.corrections.register import next_number, register
 from metering.errors import UsageError, wrong_value
 from metering.invoices.history import History
-from metering.invoices.settlement import give_back
+from metering.invoices.settlement import give_back, set_aside
 from metering.ledger import postings as post
 from metering.ledger.book import insert, rows
 from metering.ledger.postings import Journal
@@ -124,7 +124,8 @@ def void(con: sa.Connection, number: str, reason: str, now: int, run: int, *, re
     journal.touch(number)
     journal.flush()
     to_balance -= _pay_void(con, journal, standing, brought)
-    _set_aside(con, journal, standing, to_balance)
+    for other, aside in set_aside(to_balance, open_minor(con, account)):
+        journal.post("set_aside", post.set_aside(account, currency, other, aside))
     journal.flush()
     return name
 
@@ -195,15 +196,6 @@ def _pay_void(con: sa.Connection, journal: Journal, standing: Standing, brought:
             journal.post("carried_pay", post.carried_pay(account, currency, earlier, owed))
             paid += owed
     return paid
-
-
-def _set_aside(con: sa.Connection, journal: Journal, standing: Standing, amount: int) -> None:
-    """Set balance that came back aside for the account's open invoices, the oldest first."""
-    account, currency, _ = standing.who
-    for number, owed in open_minor(con, account):
-        aside = min(owed, max(amount, 0))
-        amount -= aside
-        journal.post("set_aside", post.set_aside(account, currency, number, aside))
 
 
 def _less_gone(con: sa.Connection, journal: Journal, standing: Standing, amount: int) -> int:

@@ -92,3 +92,15 @@ def spread(amount_minor: int, corrections: Mapping[str, int]) -> list[tuple[str,
             shares.append((month, taken))
             left -= taken
     return shares
+
+
+def set_aside(amount_minor: int, owed: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Share balance that came back over open invoices, the first ones first, each up to what is owed on it."""
+    shares = []
+    left = amount_minor
+    for invoice, due in owed:
+        taken = min(left, due)
+        if taken > 0:
+            shares.append((invoice, taken))
+            left -= taken
+    return shares
