@@ -7,11 +7,12 @@ from decimal import Decimal
 from fractions import Fraction
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from metering.reports.catalog import Report, ReportColumn
-from metering.reports.exact import exact_select, gb_hours
+from metering.reports.exact import exact_select, gb_hours, printed
 from metering.reports.render import _is_special
 
 REPORT = Report("usage", "", (ReportColumn("gb_hours", "gb_hours", ""),))
@@ -52,6 +53,27 @@ def test_gb_hours_are_exact_in_columns_and_in_sql(gigabyte: int) -> None:
     assert [value for (value,) in found] == [
         known for value, known in zip(values, expected, strict=True) if value is not None and abs(value) < 10**37
     ]
+
+
+def test_many_rows_stay_in_their_order() -> None:
+    """More than one batch of rows, of unequal work: an engine of several threads mixes them up now and then."""
+    columns = ("month", "text"), ("at", "instant"), ("currency", "text"), ("amount", "money"), ("gb_hours", "gb_hours")
+    report = Report("usage", "", tuple(ReportColumn(*column, "") for column in columns))
+    count = 400_000
+    numbers = np.arange(count)
+    rows = pa.table(
+        {
+            "month": pa.array(["2026-05"] * count),
+            "at": numbers * 1_000_000 + np.where(numbers < 122_880, numbers, 0),
+            "currency": pa.array(["USD"] * count),
+            "amount": numbers,
+            "gb_hours": pa.array(numbers).cast(pa.decimal128(38, 0)),
+        }
+    )
+    batches = pa.Table.from_batches(rows.to_batches(max_chunksize=122_880))
+    for _ in range(2):
+        found = printed(report, batches, 10**9).column("amount").to_pylist()
+        assert [int(amount.replace(".", "")) for amount in found] == list(range(count))
 
 
 SPECIAL = ['a"b', "a,b", "a\nb", "a\rb", "=a", "+a", "-a", "@a", "\ta", "\ra", "-"]

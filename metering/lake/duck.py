@@ -48,6 +48,9 @@ def _engine(memory_limit: str | None, ordered: bool, spill: Path | None = None) 
         "autoload_known_extensions": False,
         "preserve_insertion_order": ordered,
     }
+    if ordered:
+        # Several threads mix up the batches of an Arrow table, whatever is said of its order.
+        settings["threads"] = 1
     if memory_limit:
         settings["memory_limit"] = memory_limit
     if spill:

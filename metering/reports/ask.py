@@ -392,7 +392,7 @@ class Desk:
         from metering.reports.idle import give_costs
 
         self.lifespans(keep=self._several)
-        self.ledger(sql("reports", "idle"), sql("reports", "idle_keys"))
+        self.ledger(sql("reports", "idle"))
         give_costs(self.home, self.con, keep_lifespans=not self._several)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from functools import cache
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -20,17 +20,28 @@ from metering.usage import meter
 from metering.usage.meter import Period
 from metering.values import Month, gb_hours_denominator, minor_digits
 
-_USAGE = pa.decimal128(38, 0)
+_SCALED = pa.decimal128(38, 0)
 _RATES = {
     "period_start": pa.int64(),
     "period_end": pa.int64(),
-    "account_id": pa.string(),
+    "owner": pa.string(),
     "sku": pa.string(),
     "region": pa.string(),
-    "price_scaled": _USAGE,
+    "currency": pa.string(),
+    "price_scaled": _SCALED,
 }
-Key = tuple[str, str, str, str]
-Price = Callable[[Key], Decimal | None]
+
+
+class Key(NamedTuple):
+    """What a price is looked up for; `owner` is an account with prices of its own, or empty for all others."""
+
+    owner: str
+    sku: str
+    region: str
+    currency: str
+
+
+Rate = tuple[Period, Key, Decimal]
 
 
 def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bool = False) -> None:
@@ -51,13 +62,20 @@ def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bo
     meter.set_periods(con, eras, alive_after=home.now)
     if keep_lifespans:
         meter.compute_lifespans(con)
-    keys: list[Key] = con.execute(compose(con, sql("reports", "idle_keys"), "reports", "usage")).fetchall()
-    spent = [(era, _prices(prices[era.month], era.period_start)) for era in eras]
-    now = (Period(str(current), *current.bounds(zone)), _prices(prices[str(current)], home.now))
-    places = max((_places(price(key)) for key in keys for _, price in (*spent, now)), default=0)
-    con.register("cost_rates", _rates(keys, spent, places))
-    con.register("month_rates", _rates(keys, [now], places))
-    con.register("cost_currencies", _currencies(keys, gb_hours_denominator(home.config.billing.gigabyte_bytes), places))
+    owners = {row.account_id for found in prices.values() for listed in found.lists for row in listed.rows} - {""}
+    con.register("price_owners", pa.table({"account_id": pa.array(sorted(owners), pa.string())}))
+    keys = [
+        Key(owner, sku, region, currency)
+        for owner, currency in con.execute(compose(con, sql("reports", "idle_owners"), "reports")).fetchall()
+        for sku, region in con.execute(compose(con, sql("reports", "idle_places"), "usage")).fetchall()
+    ]
+    spent = [rate for era in eras for rate in _found(keys, era, prices[era.month], era.period_start)]
+    ahead = list(_found(keys, Period(str(current), *current.bounds(zone)), prices[str(current)], home.now))
+    places = max((-int(price.as_tuple().exponent) for *_, price in (*spent, *ahead)), default=0)
+    con.register("cost_rates", _rates(spent, places))
+    con.register("month_rates", _rates(ahead, places))
+    denominator = gb_hours_denominator(home.config.billing.gigabyte_bytes) * 10**places
+    con.register("cost_units", _units({key.currency for key in keys}, denominator))
 
 
 def _eras(periods: list[Period], prices: dict[str, MonthPrices]) -> list[Period]:
@@ -83,42 +101,29 @@ def _distinct(lists: Iterable[PriceList]) -> list[str]:
     return list(dict.fromkeys(prices.hash for prices in lists))
 
 
-def _prices(prices: MonthPrices, instant: int) -> Price:
-    """The price of a key at an instant; accounts without prices of their own are looked up once for all."""
-    own = {row.account_id for found in prices.lists for row in found.rows}
-
-    @cache
-    def find(account: str, sku: str, region: str, currency: str) -> Decimal | None:
-        found = prices.find(account, sku, region, currency, instant)
-        return found[1].price_per_gb_hour if found else None
-
-    return lambda key: find(key[0] if key[0] in own else "", *key[1:])
+def _found(keys: Iterable[Key], period: Period, prices: MonthPrices, instant: int) -> Iterator[Rate]:
+    """The prices of keys at an instant, as far as there are any."""
+    for key in keys:
+        price = prices.find(*key, instant)
+        if price is not None:
+            yield period, key, price[1].price_per_gb_hour
 
 
-def _places(price: Decimal | None) -> int:
-    return -int(price.as_tuple().exponent) if price is not None else 0
-
-
-def _rates(keys: list[Key], priced: list[tuple[Period, Price]], places: int) -> pa.Table:
-    rows = [
-        (period.period_start, period.period_end, *key[:3], int(found.scaleb(places)))
-        for period, price in priced
-        for key in keys
-        if (found := price(key)) is not None
-    ]
+def _rates(found: Iterable[Rate], places: int) -> pa.Table:
+    """Prices as integers of one scale."""
+    rows = [(period.period_start, period.period_end, *key, int(price.scaleb(places))) for period, key, price in found]
     columns = zip(*rows, strict=True) if rows else [()] * len(_RATES)
     arrays = [pa.array(values, kind) for values, kind in zip(columns, _RATES.values(), strict=True)]
     return pa.table(arrays, names=list(_RATES))
 
 
-def _currencies(keys: list[Key], denominator: int, places: int) -> pa.Table:
-    """What a scaled cost is divided by to give minor units, for each account."""
-    currency_of = {account: currency for account, _, _, currency in keys}
+def _units(currencies: Iterable[str], denominator: int) -> pa.Table:
+    """What a scaled cost is multiplied and divided by to give minor units, for each currency."""
+    names = sorted(currencies)
     return pa.table(
         {
-            "account_id": pa.array(list(currency_of), pa.string()),
-            "currency": pa.array(list(currency_of.values()), pa.string()),
-            "minor_units": pa.array([10 ** minor_digits(currency) for currency in currency_of.values()], pa.int64()),
-            "denominator": pa.array([Decimal(denominator * 10**places)] * len(currency_of), _USAGE),
+            "currency": pa.array(names, pa.string()),
+            "minor_units": pa.array([10 ** minor_digits(name) for name in names], pa.int64()),
+            "denominator": pa.array([Decimal(denominator)] * len(names), _SCALED),
         }
     )

@@ -13,58 +13,68 @@ spent AS (
         u.subject_low,
         sum(CAST(u.byte_micros AS HUGEINT) * CAST(r.price_scaled AS HUGEINT)) AS scaled
     FROM asked
-    JOIN stretch_usage AS u ON asked.now_us - u.ready_at > asked.days * 86400000000
+    JOIN stretch_usage AS u
+        ON asked.now_us - u.ready_at > asked.days * 86400000000
+        AND (asked.account_id IS NULL OR u.account_id = asked.account_id)
+    JOIN idle_accounts AS c ON c.account_id = u.account_id
     JOIN cost_rates AS r
-        ON r.period_start = u.period_start AND r.account_id = u.account_id AND r.sku = u.sku AND r.region = u.region
+        ON r.period_start = u.period_start AND r.sku = u.sku AND r.region = u.region
+        AND r.currency = c.currency AND r.owner = c.owner
     GROUP BY u.subject_high, u.subject_low
 ),
-ahead AS (
+known AS (
+    SELECT
+        account_id, currency, owner,
+        CAST(minor_units AS HUGEINT) AS minor_units,
+        CAST(denominator AS HUGEINT) AS denominator
+    FROM idle_accounts
+),
+costs AS (
     -- The current month has one price for each key, so that no snapshot is found twice.
     SELECT
-        forgotten.subject_high,
-        forgotten.subject_low,
-        CAST(forgotten.size_bytes AS HUGEINT) * (m.period_end - m.period_start) * CAST(m.price_scaled AS HUGEINT) AS scaled
+        forgotten.*,
+        c.currency,
+        c.minor_units,
+        c.denominator,
+        spent.scaled AS scaled_to_date,
+        CAST(forgotten.size_bytes AS HUGEINT) * (m.period_end - m.period_start) * CAST(m.price_scaled AS HUGEINT)
+            AS scaled_per_month
     FROM forgotten
-    JOIN month_rates AS m ON m.account_id = forgotten.account_id AND m.sku = forgotten.sku AND m.region = forgotten.region
-),
-currencies AS (
-    SELECT account_id, currency, CAST(minor_units AS HUGEINT) AS minor_units, CAST(denominator AS HUGEINT) AS denominator
-    FROM cost_currencies
+    LEFT JOIN known AS c ON c.account_id = forgotten.account_id
+    LEFT JOIN month_rates AS m
+        ON m.sku = forgotten.sku AND m.region = forgotten.region AND m.currency = c.currency AND m.owner = c.owner
+    LEFT JOIN spent ON spent.subject_high = forgotten.subject_high AND spent.subject_low = forgotten.subject_low
 )
 SELECT
-    forgotten.account_id,
-    forgotten.project_id,
-    forgotten.snapshot_id,
-    n.name,
-    forgotten.size_bytes,
-    forgotten.ready_at,
-    forgotten.age_days,
-    c.currency,
+    account_id,
+    project_id,
+    snapshot_id,
+    name,
+    size_bytes,
+    ready_at,
+    age_days,
+    currency,
     CAST(
         CASE
-            WHEN spent.scaled < CAST(1000000000000000000000000000000000 AS HUGEINT)
-                THEN (2 * spent.scaled * c.minor_units + c.denominator) // (2 * c.denominator)
-            ELSE spent.scaled // c.denominator * c.minor_units
-                + (2 * (spent.scaled % c.denominator) * c.minor_units + c.denominator) // (2 * c.denominator)
+            WHEN scaled_to_date < CAST(1000000000000000000000000000000000 AS HUGEINT)
+                THEN (2 * scaled_to_date * minor_units + denominator) // (2 * denominator)
+            ELSE scaled_to_date // denominator * minor_units
+                + (2 * (scaled_to_date % denominator) * minor_units + denominator) // (2 * denominator)
         END AS BIGINT
     ) AS cost_to_date,
     CAST(
         CASE
-            WHEN ahead.scaled < CAST(1000000000000000000000000000000000 AS HUGEINT)
-                THEN (2 * ahead.scaled * c.minor_units + c.denominator) // (2 * c.denominator)
-            ELSE ahead.scaled // c.denominator * c.minor_units
-                + (2 * (ahead.scaled % c.denominator) * c.minor_units + c.denominator) // (2 * c.denominator)
+            WHEN scaled_per_month < CAST(1000000000000000000000000000000000 AS HUGEINT)
+                THEN (2 * scaled_per_month * minor_units + denominator) // (2 * denominator)
+            ELSE scaled_per_month // denominator * minor_units
+                + (2 * (scaled_per_month % denominator) * minor_units + denominator) // (2 * denominator)
         END AS BIGINT
     ) AS cost_per_month
-FROM forgotten
-JOIN names AS n ON n.subject_high = forgotten.subject_high AND n.subject_low = forgotten.subject_low
-LEFT JOIN currencies AS c ON c.account_id = forgotten.account_id
-LEFT JOIN spent ON spent.subject_high = forgotten.subject_high AND spent.subject_low = forgotten.subject_low
-LEFT JOIN ahead ON ahead.subject_high = forgotten.subject_high AND ahead.subject_low = forgotten.subject_low
+FROM costs
 ORDER BY
-    c.currency NULLS LAST,
+    currency NULLS LAST,
     cost_per_month DESC NULLS LAST,
     cost_to_date DESC NULLS LAST,
-    forgotten.account_id,
-    forgotten.project_id,
-    forgotten.snapshot_id
+    account_id,
+    project_id,
+    snapshot_id
