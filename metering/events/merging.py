@@ -46,6 +46,8 @@ def by_type_and_time(runs: list[Run]) -> Iterator[pa.Table]:
         cuts = _cuts(members)
         for start, end in zip([None, *cuts], [*cuts, None], strict=True):
             few.append(_range(members, start, end))
+            for store in {run.store for run in members}:
+                store.release()
             if sum(table.num_rows for table in few) >= ROWS:
                 yield pa.concat_tables(few)
                 few = []

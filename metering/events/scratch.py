@@ -61,6 +61,10 @@ class Store:
     def _opened(self) -> pa.RecordBatchFileReader:
         return pa.ipc.open_file(pa.memory_map(str(self.path)))
 
+    def release(self) -> None:
+        """Let go of the file's pages that were read; tables in use keep theirs."""
+        self.__dict__.pop("_opened", None)
+
     def batch(self, number: int) -> pa.RecordBatch:
         """A table by its number, when the file is finished."""
         held = len(self._held)
