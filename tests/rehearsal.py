@@ -107,6 +107,8 @@ class Rehearsal:
     gifts: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """What corrections moved, by invoice and kind, in minor units."""
     disputes: dict[str, date] = field(default_factory=dict)
+    given_back: set[str] = field(default_factory=set)
+    """Payments that were disputed after a void had given them back: what the bank then takes is a loss."""
     months: list[str] = field(default_factory=lambda: ["2026-05", "2026-06"])
 
     # Commands, and what hinders them
@@ -329,6 +331,8 @@ class Rehearsal:
             self.gifts[number][kind] += moved
             if kind == "disputes":
                 self.disputes[words[1]] = day
+                if row["status"] == "void":
+                    self.given_back.add(words[1])
 
     def _end_dispute(self, payment: str) -> None:
         outcome = self.random.choice(("--won", "--lost"))
@@ -336,7 +340,8 @@ class Rehearsal:
         if self.do("dispute", payment, outcome, codes=(0, 2)).exit_code == 0:
             self.count[f"disputes {outcome[2:]}"] += 1
             row = next(p for p in self.home.report("payments") if p["payment"] == payment)
-            self.gifts[row["invoice"]]["lost"] += self._lost(payment) - before
+            kind = "lost after the void" if payment in self.given_back else "lost"
+            self.gifts[row["invoice"]][kind] += self._lost(payment) - before
         del self.disputes[payment]
 
     def _lost(self, payment: str) -> int:
