@@ -6,6 +6,7 @@ A failed step does not stop those that do not depend on it; the worst exit code 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
@@ -90,11 +91,7 @@ def _usage(home: Home, run: Run, say: Say) -> int:
     """Tell what cannot be billed, and how much is anomalous; only what no night has told before needs a person."""
     found, anomalies = at_desk(home, _look)
     told_path = home.lake.root / "state" / "unbillable.json"
-    told = (
-        set(msgspec.json.decode(told_path.read_bytes(), type=list[tuple[str, str, str, str]]))
-        if told_path.exists()
-        else set()
-    )
+    told = _told(told_path)
     for reason, account, sku, region in sorted(found):
         say(f"cannot be billed: {sku} of {account} in {region}: {reason}")
     told_path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +101,14 @@ def _usage(home: Home, run: Run, say: Say) -> int:
     if anomalies:
         say(f"anomalies: {anomalies}; see `metering report anomalies`")
     return NEEDS_PERSON if found - told else DONE
+
+
+def _told(path: Path) -> set[tuple[str, str, str, str]]:
+    """What an earlier night told; where that is lost or damaged, all is told again."""
+    try:
+        return set(msgspec.json.decode(path.read_bytes(), type=list[tuple[str, str, str, str]]))
+    except (OSError, ValueError):
+        return set()
 
 
 def _look(desk: Desk) -> tuple[set[tuple[str, str, str, str]], int]:

@@ -396,3 +396,11 @@ def test_a_close_proves_what_it_reads_of_earlier_months(
         ("2026-02", "-67.20"),
         ("2026-03", "72.00"),
     ]
+
+
+def test_a_night_that_cannot_read_what_was_told_tells_it_again(home: Home) -> None:
+    home.events("2026-05-02 ready a acc=nobody")
+    home.run("nightly", exit_code=3)
+    home.run("nightly")
+    (home.path / "lake" / "state" / "unbillable.json").write_bytes(b"no JSON")
+    assert "nobody" in home.run("nightly", exit_code=3).stderr
