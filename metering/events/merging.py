@@ -107,9 +107,11 @@ def _placed(table: pa.Table, order: Ints, tied: Ints) -> Ints:
     keys = [key[by_subject] for key in keys]
     same = np.logical_and.reduce([key[1:] == key[:-1] for key in keys])
     edges = np.flatnonzero(np.diff(same.astype(np.int8), prepend=0, append=0))
-    for start, end in edges.reshape(-1, 2).tolist():
-        places = np.sort(tied[by_subject[start : end + 1]])
-        rows = order[places]
-        texts = table.select(["source", "id"]).take(whole(rows)).to_pylist()
-        order[places] = rows[sorted(range(len(rows)), key=lambda at: tuple(texts[at].values()))]
+    groups = [np.sort(tied[by_subject[start : end + 1]]) for start, end in edges.reshape(-1, 2).tolist()]
+    if groups:
+        # All texts at once: out of a table of many pieces some rows cost nearly as much as all.
+        texts = iter(table.select(["source", "id"]).take(whole(order[np.concatenate(groups)])).to_pylist())
+        for places in groups:
+            keys_of = [tuple(next(texts).values()) for _ in places]
+            order[places] = order[places][sorted(range(len(places)), key=keys_of.__getitem__)]
     return order
