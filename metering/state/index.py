@@ -134,7 +134,9 @@ def write_entries(folder: Path, entries: Entries) -> Held:
     ends = entries["ended_at"][own]
     if not len(ends):
         return Held(0, None, None)
-    return Held(len(np.unique(entries["subject_high"][own])), int(ends.min()), int(ends.max()))
+    # NumPy's own unique takes many times as long as sorting where there are millions.
+    subjects = np.sort(entries["subject_high"][own])
+    return Held(1 + int(np.count_nonzero(subjects[1:] != subjects[:-1])), int(ends.min()), int(ends.max()))
 
 
 def of_part(entries: Entries, rows: Any) -> Entries:
