@@ -73,14 +73,11 @@ def _identities(events: pa.Table, prefix: str) -> pa.ChunkedArray:
     )
 
 
-def text_keys(texts: pa.Array | pa.ChunkedArray) -> Pair:
-    """The first and the second 8 bytes of each text's SHA-256, as big-endian signed integers; empty where it is."""
-    (keys,) = _keys_of([texts])
-    return keys
-
-
 def _keys_of(columns: Iterable[pa.Array | pa.ChunkedArray]) -> list[Pair]:
-    """The keys of columns of texts that are equally long: handed over together, because that costs as much as one."""
+    """The first and the second 8 bytes of each text's SHA-256, as big-endian signed integers; empty where it is.
+
+    The columns are equally long, and handed over together, because that costs as much as one.
+    """
     given = dict(enumerate(columns))
     some = {number: texts for number, texts in given.items() if texts.null_count < len(texts)}
     found = _hashed_one_by_one(some) if len(given[0]) <= FEW else _hashed_by_duckdb(some)
