@@ -13,12 +13,14 @@ from tempfile import mkdtemp
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from homes import Home
 
 from metering.close import drafting
 from metering.lake import Lake
 from metering.state import advance, policy
+from metering.state.index import Index, _filter_of, _may_hold, write_entries
 from metering.values import Month, to_instant
 
 FIRST, MONTHS = Month(2026, 1), 5
@@ -303,6 +305,13 @@ def misleading(state: Path) -> str:
     return "entries.index was changed"
 
 
+def blind(state: Path) -> str:
+    """A filter that lets nothing through."""
+    path = first_folder(state, is_open=False) / "filter.index"
+    path.write_bytes(bytes(path.stat().st_size))
+    return "filter.index was changed"
+
+
 def first_folder(state: Path, *, is_open: bool) -> Path:
     folders = msgspec.json.decode((state / "state.json").read_bytes())["folders"]
     return next(state / folder["name"] for folder in folders if folder["is_open"] == is_open)
@@ -337,7 +346,7 @@ def redated(state: Path) -> str:
     return "it is not what was written"
 
 
-@pytest.mark.parametrize("damage", [torn, missing, altered, garbled, misleading, redated])
+@pytest.mark.parametrize("damage", [torn, missing, altered, garbled, misleading, blind, redated])
 def test_damage_is_found_and_a_removed_state_made_again(damaged: Home, damage: Callable[[Path], str]) -> None:
     state = damaged.path / "lake" / "state"
     before = damaged.report("usage", "--by", "snapshot")
@@ -404,3 +413,19 @@ def test_a_night_that_cannot_read_what_was_told_tells_it_again(home: Home) -> No
     home.run("nightly")
     (home.path / "lake" / "state" / "unbillable.json").write_bytes(b"no JSON")
     assert "nobody" in home.run("nightly", exit_code=3).stderr
+
+
+@pytest.mark.parametrize("count", [0, 1, 511, 512, 513, 5000])
+def test_an_index_finds_what_is_there_and_looks_at_little_else(tmp_path: Path, count: int) -> None:
+    draw = random.Random(count)
+    known = {draw.randrange(-(2**63), 2**63): draw.randrange(1, 40) for _ in range(count)}
+    subjects = np.array(list(known), np.int64)
+    entries = {"key": subjects, "subject_high": subjects, "ended_at": subjects, "batch": np.array(list(known.values()))}
+    write_entries(tmp_path, entries)
+    others = np.array([draw.randrange(-(2**63), 2**63) for _ in range(10_000)], np.int64)
+    index = Index(tmp_path)
+    assert index.subjects(np.sort(np.concatenate([subjects, others]))).tolist() == sorted(known)
+    for chosen in (subjects[:3], subjects[-1:]):
+        assert index.batches(np.sort(chosen)) == {known[key] for key in chosen.tolist()}
+    # The filter has 8 to 16 bits a key and looks at three: (1 - e^(-3/8))^3 is 0.03.
+    assert np.count_nonzero(_may_hold(_filter_of(subjects), others)) < 500 if count > 8 else True

@@ -12,7 +12,7 @@ from metering.events.keys import identity_keys
 from metering.lake import Lake, define, every, give, give_files, table, view
 from metering.sql import sql
 from metering.state.files import Folder, State, Store
-from metering.state.index import BLOCKS, NONE, Index, Keys
+from metering.state.index import BLOCKS, FILTER, NONE, Index, Keys
 
 Superseded = dict[int, Keys]
 """By segment: the subjects that have moved on, sorted."""
@@ -83,7 +83,7 @@ def gather(
     for it is not what was written.
     """
     store.prove((folder for folder in folders if folder.is_open), "events.parquet")
-    store.prove((folder for folder in folders if not folder.is_open), BLOCKS)
+    store.prove((folder for folder in folders if not folder.is_open), BLOCKS, FILTER)
     give_superseded(con, superseded)
     give_open_events(con, store, folders)
     view(con, "arriving", sql("state", "arriving"))
