@@ -17,8 +17,10 @@ from metering.cli import app
 
 @pytest.fixture(autouse=True)
 def own_handlers() -> Iterator[None]:
-    """Those of the tests come back."""
+    """Each test begins with the system's own, also where the suite runs under nohup; those of the tests come back."""
     kept = {number: signal.getsignal(number) for number in app.SIGNALS}
+    for number in kept:
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)

@@ -143,7 +143,9 @@ def _foreign(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _read_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise MeteringError("The ledger ledger.db cannot be written: attempt to write a readonly database.")
+        raise MeteringError(
+            "The ledger ledger.db cannot be written: attempt to write a readonly database.", unchanged="", remedy=""
+        )
 
     monkeypatch.setattr(runs, "begin", refuse)
 

@@ -39,7 +39,9 @@ def open_usage(
     state = None if all_events else Store(lake).load()
     few = lake.attach_usage(con, through)
     if state is None or state.batch != last or (anomalies and now < state.now):
-        meter.open_relations(con, now, zone, keep_lifespans=keep_lifespans, few=few)
+        # What proves a figure comes from the files as they are, not from what this process remembers.
+        remembered = None if all_events else few
+        meter.open_relations(con, now, zone, keep_lifespans=keep_lifespans, few=remembered)
         return False
     give_state(con, lake, state)
     meter.open_relations(con, now, zone)
