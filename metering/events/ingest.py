@@ -258,9 +258,10 @@ def _settle(
         return
     lake.attach_batches(con, "met_batches", sorted(held.seen.batches))
     run = pa.table({"batch": column([batch], pa.int64()), "ingested_at": column([now], pa.int64())})
+    suspects = held.suspects.table()
     tables = {
-        "fresh": held.fresh.table(),
-        "suspects": held.suspects.table(),
+        "fresh": held.fresh.rows_of("key", numbers(suspects["key"])),
+        "suspects": suspects,
         "read_faults": held.faults.table(),
         "files": held.file_table(),
         "run": run,

@@ -8,7 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+
+from metering.events.arrays import numbers, whole
+from metering.events.keys import Keys
 
 _LEVEL = 1
 _WAITING = 4
@@ -73,6 +77,17 @@ class Store:
     def table(self) -> pa.Table:
         """All that was added, when the file is finished."""
         return pa.Table.from_batches([self.batch(number) for number in self.kept], self.schema)
+
+    def rows_of(self, name: str, values: Keys) -> pa.Table:
+        """The rows whose key in a column is one of some; of the others nothing else is read."""
+        found = [self.schema.empty_table()]
+        for number in self.kept if len(values) else ():
+            batch = self.batch(number)
+            places = np.flatnonzero(np.isin(numbers(batch.column(name)), values))
+            if len(places):
+                found.append(pa.Table.from_batches([batch.take(whole(places))]))
+        self.release()
+        return pa.concat_tables(found)
 
 
 def _one_batch(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
