@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from metering.events.filter import Filter
 from metering.events.identities import Identities
 from metering.events.instants import Bools
 from metering.events.keys import Keys
@@ -14,10 +15,7 @@ from metering.lake import Lake
 _BYTES_PER_LINE = 150
 _PLACES_PER_LINE = 64
 _FEWEST, _MOST = 16, 31
-"""Places of the filter as powers of two: from 8 KiB to 256 MiB."""
-_MARKS = 4
-"""So many places of one word stand for a key: a new one finds them all marked about once in 10,000 times."""
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Bits of the filter as powers of two: from 8 KiB to 256 MiB."""
 
 
 class Seen:
@@ -25,8 +23,7 @@ class Seen:
 
     def __init__(self, lake: Lake, expected_bytes: int) -> None:
         wanted = max(expected_bytes // _BYTES_PER_LINE * _PLACES_PER_LINE, 1)
-        self._power = min(max(wanted.bit_length(), _FEWEST), _MOST)
-        self._words = np.zeros(2 ** (self._power - 6), np.uint64)
+        self._filter = Filter.of_power(min(max(wanted.bit_length(), _FEWEST), _MOST))
         self._runs = Identities(lake).open()
         self.batches: set[int] = set()
         """The batches that may hold an identity met again."""
@@ -34,14 +31,7 @@ class Seen:
     def meet(self, keys: Keys, order: Any) -> Bools:
         """Whether each key may have been met before, in the lake, in this run, or earlier in this order."""
         met = self._in_lake(keys)
-        # Keys are mixed well: some of their bits say the word, others the places in it.
-        words = ((keys * _FACTOR) >> np.uint64(64 - self._power + 6)).astype(np.int64)
-        marks = np.zeros(len(keys), np.uint64)
-        for mark in range(_MARKS):
-            marks |= np.left_shift(np.uint64(1), (keys >> np.uint64(6 * mark)) & np.uint64(63))
-        marked = (self._words[words] & marks) == marks
-        np.bitwise_or.at(self._words, words, marks)
-        met |= marked
+        met |= self._filter.add(keys)
         ranked = np.sort(keys)
         if np.any(ranked[1:] == ranked[:-1]):
             by_order = np.argsort(order, kind="stable")

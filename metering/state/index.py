@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.events.filter import Filter
+
 COLUMNS = ("key", "subject_high", "ended_at", "batch")
 """One entry: a key and the subject that it leads to, which is itself, or a snapshot of that VM; when that ended; and
 a batch that brought events of it, 0 in the entry of a VM."""
@@ -25,12 +27,9 @@ BLOCK = 512
 """Entries that are proved together."""
 BITS = 8
 """Of the filter for each entry, at least."""
-_FACTORS = (1, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
-"""Odd numbers whose products with a key have its places in the filter as their first bits."""
 _BLOCK = np.dtype([("first", np.int64), ("sha256", np.uint8, 32)])
 
 Keys = NDArray[np.int64]
-Bits = NDArray[np.uint8]
 Places = NDArray[np.intp]
 NONE: Keys = np.empty(0, np.int64)
 _NOWHERE: Places = np.empty(0, np.intp)
@@ -48,7 +47,7 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self._blocks = np.fromfile(folder / BLOCKS, _BLOCK)
-        self._filter: Bits = np.fromfile(folder / FILTER, np.uint8)
+        self._filter = Filter(np.fromfile(folder / FILTER, np.uint64))
         path = folder / ENTRIES
         columns: Keys = np.memmap(path, np.int64, "r") if path.stat().st_size else NONE
         if len(columns) % len(COLUMNS) or -(-len(columns) // len(COLUMNS) // BLOCK) != len(self._blocks):
@@ -81,7 +80,7 @@ class Index:
     def _places(self, keys: Keys) -> tuple[Places, Places]:
         """Where the entries of some keys are, and of which of the keys each is."""
         found: list[tuple[Places, Places]] = [(_NOWHERE, _NOWHERE)]
-        likely = np.flatnonzero(_may_hold(self._filter, keys))
+        likely = np.flatnonzero(self._filter.may_hold(keys.view(np.uint64)))
         for start, end, some in self._runs(keys[likely]):
             asked = likely[some]
             self._prove(start, end)
@@ -122,29 +121,11 @@ def _digest(columns: Entries, place: int) -> bytes:
     return digest.digest()
 
 
-def _filter_of(keys: Keys) -> Bits:
+def filter_of(keys: Keys) -> Filter:
     """The filter of some keys."""
-    bits = np.zeros(2 ** max((len(keys) * BITS // 8).bit_length(), 3), np.uint8)
-    for place in _in_filter(bits, keys):
-        for bit in range(8):
-            # Places may repeat: those of one bit of a byte at a time, so that none overwrites another.
-            bits[place[(place & 7) == bit] >> 3] |= np.uint8(1 << bit)
-    return bits
-
-
-def _may_hold(bits: Bits, keys: Keys) -> NDArray[np.bool_]:
-    """Whether each key can be among those that the filter was made of."""
-    found = np.ones(len(keys), np.bool_)
-    for place in _in_filter(bits, keys):
-        found &= (bits[place >> 3] >> (place & 7).astype(np.uint8)) & 1 == 1
-    return found
-
-
-def _in_filter(bits: Bits, keys: Keys) -> Iterator[Places]:
-    """The places of keys in a filter, whose length is a power of two."""
-    beyond = np.uint64(64 - (len(bits) * 8 - 1).bit_length())
-    for factor in _FACTORS:
-        yield ((keys.view(np.uint64) * np.uint64(factor)) >> beyond).astype(np.intp)
+    made = Filter.of_power(max((len(keys) * BITS).bit_length(), 6))
+    made.add(keys.view(np.uint64))
+    return made
 
 
 class Held(NamedTuple):
@@ -167,7 +148,7 @@ def write_entries(folder: Path, entries: Entries) -> Held:
     for place in range(len(blocks)):
         blocks["sha256"][place] = np.frombuffer(_digest(ordered, place), np.uint8)
     blocks.tofile(folder / BLOCKS)
-    _filter_of(ordered["key"]).tofile(folder / FILTER)
+    filter_of(ordered["key"]).words.tofile(folder / FILTER)
     own = entries["batch"] > 0
     ends = entries["ended_at"][own]
     if not len(ends):
