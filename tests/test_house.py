@@ -15,8 +15,8 @@ HOUSE = ROOT / "metering"
 
 ORDER = [
     *("errors", "shipped", "sql", "failpoints", "durable", "tabular", "schema", "values", "clock", "config"),
-    *("lake", "ledger", "events", "usage", "spark", "home"),
-    *("accounts", "charges", "invoices", "state", "payments", "corrections", "close"),
+    *("lake", "ledger", "events", "usage", "spark", "state", "home"),
+    *("accounts", "charges", "invoices", "payments", "corrections", "close"),
     *("documents", "recovery", "reconcile", "reports", "checks", "telling", "doctor", "status", "nightly"),
     *("api", "dashboard", "setup", "story", "demo", "cli"),
 ]

@@ -27,6 +27,7 @@ from metering.events.sources import Broken, Source
 from metering.lake import Batch, Lake, connect, define
 from metering.lake.layout import PARQUET, ROW_GROUP
 from metering.schema import arrow_schema
+from metering.sql import sql
 
 SCRATCH = ".ingest.part"
 """Folder below the lake for what a run holds before its commit; a killed run's is swept by the next."""
@@ -279,7 +280,7 @@ def _settle(
     result.reasons = dict(reasons.fetchall())
     result.quarantined = sum(result.reasons.values())
     if result.quarantined:
-        found = con.execute(f"SELECT file, line, reason, message FROM new_quarantine ORDER BY ALL LIMIT {MOST_NAMED}")
+        found = con.execute(sql("events", "first_bad_lines"), [MOST_NAMED])
         result.named = [f"{file}, line {line}: {reason}: {message}" for file, line, reason, message in found.fetchall()]
     result.conflicts = result.reasons.get("conflict", 0)
 

@@ -104,7 +104,7 @@ def _remember(con: duckdb.DuckDBPyConnection, name: str, events: str) -> None:
             _remembered.clear()
         rows = _remembered[events, name] = answer(con, compose(con, sql("usage", name), "usage"))
     con.register(f"few_{name}", rows)
-    table(con, name, f"FROM few_{name}")
+    table(con, name, every(f"few_{name}"))
 
 
 def compute_lifespans(con: duckdb.DuckDBPyConnection) -> None:
@@ -228,7 +228,7 @@ def anomalies(
     _give(con, "accounts", ((account,) for account in accounts))
     _give(con, "unpriced", unpriced)
     _give(con, "resolved_lines", ((line,) for line in resolved))
-    strangers = con.execute(compose(con, "SELECT account_id FROM unknown_accounts", "usage")).fetchall()
+    strangers = con.execute(compose(con, every("unknown_accounts", "account_id"), "usage")).fetchall()
     _give(con, "strangers", strangers)
     with _of_all_time(con):
         return _ask(con, "anomalies", "kind", "snapshot_id", "occurred_at", "account_id", "detail")
