@@ -47,6 +47,8 @@ from metering.cli.app import app
 from metering.config import load_config
 from metering.ledger.book import Book, open_book
 from metering.ledger.tables import metadata
+from metering.payments import desk
+from metering.payments.desk import WORKERS
 
 ACCOUNTS = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method"
 FUNDS = "account_id,kind,amount,currency,reference,expires"
@@ -174,18 +176,25 @@ class Home:
         assert exit_code in (None, done.exit_code), f"{shlex.join(args)}: {self.last}"
         return self.last
 
-    def start(self, *args: str, failpoint: str = "", limit_bytes: int = 0) -> multiprocessing.Process:
-        """Start a command in a process of its own, which may be killed at a failpoint or hindered by a full disk."""
+    def start(
+        self, *args: str, failpoint: str = "", limit_bytes: int = 0, workers: int = WORKERS
+    ) -> multiprocessing.Process:
+        """Start a command in a process of its own, which may be killed at a failpoint or hindered by a full disk.
+
+        So many of its charges run at once: which of them gets how far before a kill is chance unless it is one.
+        """
         words = ["--home", str(self.path), "--now", self.now, *args]
         environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         environment |= {"METERING_FAILPOINT": failpoint, "METERING_STATE_FROM": os.environ.get("METERING_STATE_FROM")}
-        process = _SERVER.Process(target=_serve, args=(words, environment, limit_bytes, str(self._said)))
+        process = _SERVER.Process(target=_serve, args=(words, environment, limit_bytes, workers, str(self._said)))
         process.start()
         return process  # type: ignore[return-value]
 
-    def run_apart(self, *args: str, failpoint: str = "", limit_bytes: int = 0, seconds: int = 60) -> Result:
+    def run_apart(
+        self, *args: str, failpoint: str = "", limit_bytes: int = 0, workers: int = WORKERS, seconds: int = 60
+    ) -> Result:
         """Run a command in a process of its own; the exit code of a killed one is KILLED."""
-        process = self.start(*args, failpoint=failpoint, limit_bytes=limit_bytes)
+        process = self.start(*args, failpoint=failpoint, limit_bytes=limit_bytes, workers=workers)
         process.join(seconds)
         assert process.exitcode is not None, f"{shlex.join(args)} did not end"
         return Result(process.exitcode, "", self._said.read_text() if self._said.exists() else "")
@@ -382,7 +391,8 @@ def _work_until(point: str, work: Callable[..., object], args: tuple[Any, ...]) 
     os._exit(0)
 
 
-def _serve(words: list[str], environment: Mapping[str, str | None], limit_bytes: int, said: str) -> None:
+def _serve(words: list[str], environment: Mapping[str, str | None], limit_bytes: int, workers: int, said: str) -> None:
+    desk.WORKERS = workers
     for name in [name for name in os.environ if name.startswith("METERING_")]:
         del os.environ[name]
     os.environ.update({name: value for name, value in environment.items() if value})
