@@ -28,6 +28,8 @@ SANDBOX = "sandbox"
 SETTINGS = ("prices.csv", "accounts.csv")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 VERSION = 1
+MOST_MANIFEST_BYTES = 2**28
+"""Enough for well over a million files; `restore` takes no more into memory."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -106,7 +108,14 @@ def _copy(home: Home, folder: Path) -> Manifest:
         path.relative_to(folder).as_posix(): Entry(path.stat().st_size, sha256_of(path)) for path in files_of(folder)
     }
     manifest = Manifest(made_at=home.now, engine=__version__, files=files)
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    said = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    if len(said) > MOST_MANIFEST_BYTES:
+        raise MeteringError(
+            f"{len(files)} files are more than one backup can name.",
+            unchanged="No backup was made.",
+            remedy="Move the oldest files of inbox/done elsewhere; the lake has every line of them.",
+        )
+    (folder / MANIFEST).write_bytes(said)
     for path in (*files_of(folder), *(path for path in folder.rglob("*") if path.is_dir()), folder):
         sync(path)
     return manifest

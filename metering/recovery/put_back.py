@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import msgspec
-import pyarrow as pa
 
 from metering.config import CONFIG_NAME, load_config
 from metering.durable import sync
@@ -24,16 +20,14 @@ from metering.ledger.book import Book, open_book
 from metering.ledger.sqlite import SqliteBook
 from metering.recovery.backup import (
     LEDGER,
-    MANIFEST,
     SANDBOX,
     SETTINGS,
-    VERSION,
     Manifest,
-    compressed,
     files_of,
     is_archive,
     remove,
 )
+from metering.recovery.unpack import NoBackup, prove, unpack
 from metering.shipped import shipped
 
 Say = Callable[[str], None]
@@ -47,68 +41,44 @@ def put_back(path: Path, backup: Path, say: Say, show: Show) -> None:
 
     Raises UsageError for what is no whole backup, and for a home of another book.
     """
-    show(0, 0, "unpacking")
-    with _opened(path, backup) as folder:
-        manifest = _proven(folder, backup, show)
+    with _opened(path, backup, show) as (folder, manifest):
         show(0, 0, "putting back")
         _write_home(path, folder, manifest, say)
 
 
 @contextmanager
-def _opened(path: Path, backup: Path) -> Iterator[Path]:
-    """The folder of a backup; an archive is unpacked beside the home."""
+def _opened(path: Path, backup: Path, show: Show) -> Iterator[tuple[Path, Manifest]]:
+    """The folder of a proven backup, and what it holds; an archive is unpacked beside the home."""
     if not backup.exists():
         raise UsageError(
             f"There is no backup {backup}.",
             unchanged="Nothing was put back.",
             remedy="Name what `metering backup` wrote.",
         )
-    if backup.is_dir():
-        yield backup
-        return
-    if not is_archive(backup):
-        raise _no_backup(backup, "it is neither a folder nor a .tar, .tar.gz or .tar.zst file")
-    folder = path.absolute().with_name(f".{path.absolute().name}.restore.part")
-    remove(folder)
-    folder.mkdir(mode=0o700, parents=True)
     try:
-        with compressed(backup, backup.name, "r") as file, tarfile.open(fileobj=file, mode="r|") as tar:
-            tar.extractall(folder, filter="data")
-        yield folder
-    except (tarfile.TarError, EOFError, OSError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise _no_backup(backup, f"it cannot be unpacked: {error}") from None
-    finally:
+        if backup.is_dir():
+            yield backup, _whole(prove(backup, show))
+            return
+        if not is_archive(backup):
+            raise NoBackup("it is neither a folder nor a .tar, .tar.gz or .tar.zst file")
+        folder = path.absolute().with_name(f".{path.absolute().name}.restore.part")
         remove(folder)
+        folder.mkdir(mode=0o700, parents=True)
+        try:
+            yield folder, _whole(unpack(backup, folder, show))
+        finally:
+            remove(folder)
+    except NoBackup as error:
+        raise UsageError(
+            f"{backup} is no whole backup: {error}.",
+            unchanged="Nothing was put back.",
+            remedy="Take another backup; `metering backup DEST` makes one.",
+        ) from None
 
 
-def _no_backup(backup: Path, why: str) -> UsageError:
-    return UsageError(
-        f"{backup} is no whole backup: {why}.",
-        unchanged="Nothing was put back.",
-        remedy="Take another backup; `metering backup DEST` makes one.",
-    )
-
-
-def _proven(folder: Path, backup: Path, show: Show) -> Manifest:
-    try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-    except FileNotFoundError:
-        raise _no_backup(backup, f"it has no {MANIFEST}") from None
-    except msgspec.DecodeError as error:
-        raise _no_backup(backup, f"its {MANIFEST} cannot be read: {error}") from None
-    if manifest.version != VERSION:
-        raise _no_backup(backup, f"it has version {manifest.version}, this engine knows {VERSION}")
-    there = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
-    for count, (name, entry) in enumerate(manifest.files.items(), 1):
-        show(count, len(manifest.files), f"proving {name}")
-        if name not in there:
-            raise _no_backup(backup, f"{name} is missing")
-        if there[name].stat().st_size != entry.bytes or sha256_of(there[name]) != entry.sha256:
-            raise _no_backup(backup, f"{name} was changed")
+def _whole(manifest: Manifest) -> Manifest:
     if CONFIG_NAME not in manifest.files:
-        raise _no_backup(backup, f"{CONFIG_NAME} is missing")
+        raise NoBackup(f"{CONFIG_NAME} is missing")
     return manifest
 
 
