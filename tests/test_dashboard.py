@@ -182,6 +182,8 @@ def test_the_page_can_be_read_aloud(text: str) -> None:
     for attrs, _ in page.all("svg"):
         assert attrs.get("aria-hidden") == "true" or (attrs["role"] == "img" and "aria-labelledby" in attrs)
     assert all("scope" in attrs for attrs, _ in page.all("th"))
+    scrolling = [attrs for attrs, _ in page.all("div") if attrs.get("class") == "wide"]
+    assert scrolling and all(attrs["tabindex"] == "0" and attrs["role"] == "group" for attrs in scrolling)
     levels = [int(tag[1]) for tag, _, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
@@ -246,6 +248,17 @@ def test_a_bar_is_as_long_as_its_figure() -> None:
     assert first.y + first.height == second.y + second.height == third.y == chart.zero
     assert abs(third.height - second.expected_height) <= 1
     assert [label for _, label in chart.ticks] == ["−50", "0", "50", "100"]
+
+
+def test_values_of_neighbours_do_not_cover_each_other() -> None:
+    """Thirteen bars lie 31 apart and a value is some 40 wide: the left one of two ends before the right one begins."""
+    months = [(f"2025-{number:02d}", figure(str(number)), None) for number in range(1, 13)]
+    bars = columns("Chart", [*months, ("2026-01", figure("7"), figure("14"))]).bars
+    left, right = (bar for bar in bars if bar.tells)
+    assert (left.anchor, right.anchor) == ("end", "middle")
+    assert left.said_at <= right.said_at - 20
+    apart = columns("Chart", [*months[::-1], ("2026-01", figure("7"), figure("14"))]).bars
+    assert [bar.anchor for bar in apart if bar.tells] == ["middle", "middle"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ class Bar:
     x: int
     y: int
     height: int
+    said_at: int
+    anchor: str
+    """Where its value is written; beside one that is written too it ends early, so that neither covers the other."""
     expected: Figure | None = None
     expected_y: int = 0
     expected_height: int = 0
@@ -75,13 +78,16 @@ def columns(title: str, series: Series, *, width: int = 460, height: int = 200) 
     highest_at = max(
         range(len(series)), key=lambda index: (series[index][2] is None, series[index][1].value), default=0
     )
+    last = len(series) - 1
     bars = []
     for index, (month, now, later) in enumerate(series):
         x = LEFT + place * index + (place - bar_width) // 2
         top, depth = _bar(now.value, y)
         later_top, later_depth = _bar(later.value, y) if later else (0, 0)
-        tells = len(series) <= ROOMY or index in (highest_at, len(series) - 1)
-        bars.append(Bar(Month.parse(month), now, tells, x, top, depth, later, later_top, later_depth))
+        tells = len(series) <= ROOMY or index in (highest_at, last)
+        crowded = len(series) > ROOMY and index == highest_at == last - 1
+        said = (x + bar_width // 2 + 6, "end") if crowded else (x + bar_width // 2, "middle")
+        bars.append(Bar(Month.parse(month), now, tells, x, top, depth, *said, later, later_top, later_depth))
     ticks = [(y(step * count), _tick(step * count)) for count in range(lowest, highest + 1)]
     return Chart(title, width, height, bar_width, y(Decimal(0)), bars, ticks)
 
