@@ -219,6 +219,26 @@ def test_every_figure_is_in_the_html_and_the_pdf(corrected: Home) -> None:
             assert found[name].replace("-", "−") in text
 
 
+def test_a_sum_stands_below_a_row_on_each_page(corrected: Home) -> None:
+    """However many rows there are, the sum of a line is never alone on a page."""
+    from pypdf import PdfReader
+
+    from metering.documents.pdf import Press
+
+    document, press, pages = made(corrected, FIRST), Press(system_fonts=False), set()
+    line = document["lines"][0]
+    document["lines"], line["snapshots"] = [line], line["snapshots"][:1]
+    (snapshot,) = line["snapshots"]
+    for rows in range(14, 17):
+        line["snapshots"] = [snapshot] * (rows // 2)
+        if rows % 2:
+            line["snapshots"][0] = {**snapshot, "stretches": snapshot["stretches"] * 2}
+        made_pages = PdfReader(io.BytesIO(press.make(document))).pages
+        assert "00:00:00" in made_pages[-1].extract_text(), rows
+        pages.add(len(made_pages))
+    assert pages == {1, 2}
+
+
 def test_a_credit_note(corrected: Home) -> None:
     found = made(corrected, NOTE)
     # Gross 11.00 at 10 %: 10.00 and 1.00; the invoice is paid, so all of it becomes balance.
