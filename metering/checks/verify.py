@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import msgspec
@@ -27,8 +28,8 @@ from metering.ledger import archive
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import rows
 from metering.ledger.postings import chart
-from metering.ledger.seals import GENESIS, hash_since, sealed_tables
-from metering.ledger.tables import counter, metadata
+from metering.ledger.seals import GENESIS, hashes, sealed_tables
+from metering.ledger.tables import counter, last_rows, metadata
 from metering.payments.gateway import CardRefund
 from metering.schema import empty_table, tables
 from metering.sql import sql
@@ -36,7 +37,7 @@ from metering.state.check import differences
 from metering.values import InvalidValue, parse_money
 
 _NOT_CHECKS = {"booked", "pending"}
-_BATCH = ("batch", "ingested_at")
+_WORD = re.compile(r"\w+")
 
 
 def verify(home: Home, only: Collection[str] | None = None) -> Iterator[tuple[str, list[str]]]:
@@ -96,18 +97,36 @@ def _ask(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
 
 
 def _attach(con: duckdb.DuckDBPyConnection, home: Home, wanted: Collection[str] | None) -> list[str]:
-    """Define what all checks read, or of the ledger only what some of them do."""
-    home.lake.attach(con)
+    """Define what all checks read, or only what some of them do."""
+    words = _words(wanted or _checks())
     read: dict[str, set[str]] = {}
     for name in wanted or ():
         for table, columns in reads(sql("checks", name), _in_the_ledger(), "checks").items():
             read.setdefault(table, set()).update(columns)
     attach_ledger(con, home.book, None if wanted is None else read)
-    accounts = [
-        {"ledger_account": name, "class": body["class"], "per": body.get("per")} for name, body in chart().items()
-    ]
-    schema = pa.schema([(name, pa.string()) for name in ("ledger_account", "class", "per")])
-    con.register("chart", pa.Table.from_pylist(accounts, schema))
+    sandbox = home.path / "sandbox"
+    given: dict[str, Callable[[], object]] = {
+        "events": lambda: home.lake.attach(con),
+        "allocations": lambda: _give_allocations(con, home),
+        "chart": lambda: con.register("chart", _chart()),
+        "batches": lambda: con.register("batches", _batches(home)),
+        "captures": lambda: con.register("captures", _captures(sandbox / "captures.jsonl")),
+        "card_refunds": lambda: con.register("card_refunds", _card_refunds(sandbox / "refunds.jsonl")),
+    }
+    for name, give in given.items():
+        if name in words:
+            give()
+    define(con, "checks", *sorted(_NOT_CHECKS & words))
+    return []
+
+
+def _words(names: Iterable[str]) -> set[str]:
+    """The words of checks, and of what they read that is no check itself."""
+    found = {word for name in names for word in _WORD.findall(sql("checks", name))}
+    return found.union(*(_WORD.findall(sql("checks", name)) for name in _NOT_CHECKS & found))
+
+
+def _give_allocations(con: duckdb.DuckDBPyConnection, home: Home) -> None:
     with home.book.read() as ledger:
         months = closed_months(ledger)
     found = (home.lake.files.find(path_of(str(month), "allocations")) for month in months)
@@ -116,13 +135,22 @@ def _attach(con: duckdb.DuckDBPyConnection, home: Home, wanted: Collection[str] 
         give_files(con, "allocations", paths)
     else:
         con.register("allocations", empty_table("allocations"))
+
+
+def _chart() -> pa.Table:
+    """The ledger accounts that there are."""
+    accounts = [
+        {"ledger_account": name, "class": body["class"], "per": body.get("per")} for name, body in chart().items()
+    ]
+    return pa.Table.from_pylist(
+        accounts, pa.schema([(name, pa.string()) for name in ("ledger_account", "class", "per")])
+    )
+
+
+def _batches(home: Home) -> pa.Table:
+    """The batches that the manifest names."""
     batches = [{"batch": batch.batch, "ingested_at": batch.ingested_at} for batch in home.lake.manifest().batches]
-    con.register("batches", pa.Table.from_pylist(batches, pa.schema([(name, pa.int64()) for name in _BATCH])))
-    con.register("captures", _captures(home.path / "sandbox" / "captures.jsonl"))
-    con.register("card_refunds", _card_refunds(home.path / "sandbox" / "refunds.jsonl"))
-    words = {word for name in wanted or _checks() for word in re.findall(r"\w+", sql("checks", name))}
-    define(con, "checks", *(name for name in sorted(_NOT_CHECKS) if name in words))
-    return []
+    return pa.Table.from_pylist(batches, pa.schema([(name, pa.int64()) for name in ("batch", "ingested_at")]))
 
 
 def _in_the_ledger() -> dict[str, list[str]]:
@@ -216,27 +244,37 @@ def _close_files(home: Home) -> list[str]:
                 found.append(f"{month}: no {name} are recorded")
             elif digests[path] is None:
                 found.append(f"{path} is missing; `metering close {month}` makes it again")
-            elif content_hash(pq.read_table(home.lake.at(path))) != row["content_hash"]:
+            elif content_hash(_read_whole(home.lake.at(path))) != row["content_hash"]:
                 found.append(f"{path} was changed")
     return found
+
+
+def _read_whole(path: Path) -> pa.Table:
+    """A file's rows; as a data set, which has many files, it would take several times as long to open."""
+    with pq.ParquetFile(path) as file:
+        return file.read()
 
 
 def _seals(home: Home) -> list[str]:
     """Every seal is the hash of the table's seal before it and all rows recorded since."""
     found = []
+    chains: dict[str, list[dict[str, Any]]] = {name: [] for name in sealed_tables()}
     with home.book.read() as con:
-        last = dict.fromkeys(sealed_tables(), (GENESIS, 0))
+        there = {row.name: row.last for row in con.execute(last_rows(*chains))}
         for seal in rows(con, "seals"):
             name = seal["sealed_table"]
-            if name not in sealed_tables():
+            if name in chains:
+                chains[name].append(seal)
+            else:
                 found.append(f"seal {seal['seal']} of run {seal['run']} is of no table: {name}")
-                continue
-            previous, since = last.get(name, (GENESIS, 0))
-            if seal["through"] > _last_row(con, name):
-                found.append(f"seal {seal['seal']} of run {seal['run']} goes beyond the last row of {name}")
-            if seal["through"] <= since or hash_since(con, name, previous, since, seal["through"]) != seal["hash"]:
-                found.append(f"seal {seal['seal']} of run {seal['run']} is broken: {name} was changed under it")
-            last[name] = (seal["hash"], seal["through"])
+        for name, chain in chains.items():
+            before = [(GENESIS, 0), *((seal["hash"], seal["through"]) for seal in chain)]
+            again = hashes(con, name, [(before[place][0], seal["through"]) for place, seal in enumerate(chain)])
+            for seal, made, (_, since) in zip(chain, again, before, strict=False):
+                if seal["through"] > there[name]:
+                    found.append(f"seal {seal['seal']} of run {seal['run']} goes beyond the last row of {name}")
+                if seal["through"] <= since or made != seal["hash"]:
+                    found.append(f"seal {seal['seal']} of run {seal['run']} is broken: {name} was changed under it")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
 
@@ -53,8 +53,8 @@ class Drafts:
     rated: Rated
     invoices: list[Draft]
     hash: str
-    from_all_events: bool = True
-    """Whether all events were read and all earlier months rated."""
+    usage: duckdb.DuckDBPyConnection = field(repr=False)
+    """The relations of usage that they were computed from."""
 
 
 def open_meter(home: Home, inputs: Inputs, *, all_events: bool = True) -> duckdb.DuckDBPyConnection:
@@ -89,7 +89,8 @@ def draft(home: Home, con: sa.Connection, inputs: Inputs, earlier: set[Pair] | N
     `earlier` are the earlier months and accounts in which anything can have changed since the last close; None
     computes all of them from all events, as one that is only looked at again must be.
     """
-    rated = rate_all(home, inputs) if earlier is None else _rate(home, inputs, earlier)
+    usage = open_meter(home, inputs, all_events=earlier is None)
+    rated = rate_all(home, inputs, usage) if earlier is None else _rate(home, inputs, usage, earlier)
     lines = make_lines(
         str(inputs.month),
         rated.charges,
@@ -97,29 +98,27 @@ def draft(home: Home, con: sa.Connection, inputs: Inputs, earlier: set[Pair] | N
         inputs.currency_of,
         inputs.gigabyte_bytes,
     )
-    return Drafts(inputs, rated, list(drafts_of(inputs, lines)), _hash(inputs, lines), earlier is None)
+    return Drafts(inputs, rated, list(drafts_of(inputs, lines)), _hash(inputs, lines), usage)
 
 
-def rate_all(home: Home, inputs: Inputs) -> Rated:
+def rate_all(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection) -> Rated:
     """Meter and rate the closing month and every earlier one, from the events that the close counts."""
     prices = prices_in_force(home, inputs)
     bounds = {**inputs.closed, str(inputs.month): (inputs.period_start, inputs.period_end)}
-    duck = open_meter(home, inputs)
-    meter.set_periods(duck, periods_of(bounds, prices))
-    return rate_usage(sums(duck), inputs.currency_of, prices)
+    meter.set_periods(usage, periods_of(bounds, prices))
+    return rate_usage(sums(usage), inputs.currency_of, prices)
 
 
-def _rate(home: Home, inputs: Inputs, earlier: set[Pair]) -> Rated:
+def _rate(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection, earlier: set[Pair]) -> Rated:
     """Meter and rate the closing month, and of earlier ones only some accounts."""
     prices = prices_in_force(home, inputs)
-    duck = open_meter(home, inputs, all_events=False)
     found: list[UsageSum] = []
     if earlier:
         bounds = {month: inputs.closed[month] for month, _ in earlier}
-        meter.set_periods(duck, periods_of(bounds, prices))
-        found += sums(duck, sorted(earlier))
-    meter.set_periods(duck, periods_of({str(inputs.month): (inputs.period_start, inputs.period_end)}, prices))
-    return rate_usage([*found, *sums(duck)], inputs.currency_of, prices)
+        meter.set_periods(usage, periods_of(bounds, prices))
+        found += sums(usage, sorted(earlier))
+    meter.set_periods(usage, periods_of({str(inputs.month): (inputs.period_start, inputs.period_end)}, prices))
+    return rate_usage([*found, *sums(usage)], inputs.currency_of, prices)
 
 
 def sums(con: duckdb.DuckDBPyConnection, pairs: Sequence[Pair] | None = None) -> Iterator[UsageSum]:

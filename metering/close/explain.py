@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from metering.close.drafting import Draft, Drafts, draft, open_meter, periods_of, prices_in_force
+from metering.close.drafting import Draft, Drafts, draft, periods_of, prices_in_force
 from metering.close.inputs import Inputs, stored_inputs
 from metering.close.settling import line_rows
 from metering.errors import UsageError
@@ -107,7 +107,7 @@ def _stretches(
 ) -> dict[tuple[str, str, str, str], list[Stretch]]:
     prices = prices_in_force(home, inputs)
     bounds = {**inputs.closed, str(inputs.month): (inputs.period_start, inputs.period_end)}
-    duck = open_meter(home, inputs)
+    duck = drafts.usage
     meter.set_periods(duck, periods_of({month: bounds[month] for month in months}, prices))
     snapshots = sorted(set(meter.snapshot_usage(duck, [account]).column("snapshot_id").to_pylist()))
     price_of = {

@@ -79,7 +79,7 @@ def _read(con: sa.Connection, name: str, condition: sa.ColumnElement[bool]) -> p
 
 def allocations_of(home: Home, con: sa.Connection, inputs: Inputs, drafts: Drafts, lines: pa.Table) -> pa.Table:
     """The allocations of the lines of a close that is being made."""
-    return _allocate(home, con, inputs, lines, drafts.rated, all_events=drafts.from_all_events)
+    return _allocate(home, con, inputs, lines, drafts.rated, drafts.usage)
 
 
 def unpublished(home: Home, month: str) -> list[str]:
@@ -123,7 +123,8 @@ def _made_again(home: Home, month: str, missing: list[str]) -> dict[str, pa.Tabl
 def recompute_allocations(home: Home, con: sa.Connection, month: str, lines: pa.Table) -> pa.Table:
     """The allocations of a closed month, from its stored inputs and the events that it counted."""
     inputs = stored_inputs(con, month)
-    return _allocate(home, con, inputs, lines, rate_all(home, inputs))
+    usage = open_meter(home, inputs)
+    return _allocate(home, con, inputs, lines, rate_all(home, inputs, usage), usage)
 
 
 def _allocate(
@@ -132,19 +133,17 @@ def _allocate(
     inputs: Inputs,
     lines: pa.Table,
     rated: Rated,
-    *,
-    all_events: bool = True,
+    usage: duckdb.DuckDBPyConnection,
 ) -> pa.Table:
     month = str(inputs.month)
     months = {*lines.column("month").unique().to_pylist(), month}
     prices = prices_in_force(home, inputs)
     bounds = {**inputs.closed, month: (inputs.period_start, inputs.period_end)}
-    duck = open_meter(home, inputs, all_events=all_events)
-    meter.set_periods(duck, periods_of({name: bounds[name] for name in months}, prices))
-    give(duck, "lines", lines)
-    give(duck, "rated", _rated(rated.prices))
-    _give_issued(home, con, duck, lines, month)
-    return allocate(duck)
+    meter.set_periods(usage, periods_of({name: bounds[name] for name in months}, prices))
+    give(usage, "lines", lines)
+    give(usage, "rated", _rated(rated.prices))
+    _give_issued(home, con, usage, lines, month)
+    return allocate(usage)
 
 
 def _give_issued(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection, lines: pa.Table, month: str) -> None:

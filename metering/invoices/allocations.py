@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from metering.lake import compose
+from metering.lake import answer, compose
 from metering.schema import arrow_schema
 from metering.sql import sql
 from metering.values import share_out
@@ -22,7 +22,7 @@ def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
     Needs the relations `lines` (the lines), `snapshot_usage` (usage as it is billed), `rated` (what priced each
     stretch of it), and `issued_lines` with `issued_shares` (what was billed of the lines' months before).
     """
-    found = con.sql(compose(con, sql("invoices", "line_snapshots"), "usage")).to_arrow_table()
+    found = answer(con, compose(con, sql("invoices", "line_snapshots"), "usage"), few=False)
     amounts: list[int] = []
     for _, line in groupby(_rows(found), key=itemgetter(0, 1)):
         members = list(line)

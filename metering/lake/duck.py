@@ -66,8 +66,22 @@ def give_files(
     view(con, name, every(f"read_parquet([{listed}])", columns, cut=cut or ""))
 
 
-def answer(con: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
-    """The rows of a query with few of them; as a relation (`con.sql`) it would be bound twice, but not copied."""
+def has(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether a connection has a relation of this name: a fraction of what it takes to list all of them."""
+    try:
+        con.execute(every(name) + " LIMIT 0")
+    except duckdb.CatalogException:
+        return False
+    return True
+
+
+def answer(con: duckdb.DuckDBPyConnection, query: str, *, few: bool = True) -> pa.Table:
+    """The rows of a query. One with many of them is asked as a relation, which is bound twice, but not copied.
+
+    Over FEW events no answer has many.
+    """
+    if not few and not has(con, FEW):
+        return con.sql(query).to_arrow_table()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Arrow output on a DB-API result")
         return con.execute(query).to_arrow_table()

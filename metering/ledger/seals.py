@@ -8,7 +8,9 @@ breaking it and all that follow.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -71,14 +73,34 @@ def _last_seals() -> sa.TextClause:
 
 def hash_since(con: sa.Connection, name: str, previous: str, since: int, through: int) -> str:
     """The hash of a seal over a table's rows after `since` up to `through`."""
-    digest = hashlib.sha256(previous.encode())
-    table = metadata().tables[name]
-    mutable = tables()[name].mutable
-    count = table.c[counter(name)]
-    query = sa.select(*(column for column in table.c if column.name not in mutable)).order_by(count)
-    # The first seal has no lower bound, so that nothing can be slipped in before the first row.
-    query = query.where(count <= through, *([count > since] if since else []))
+    return next(hashes(con, name, [(previous, through)], since))
+
+
+def hashes(con: sa.Connection, name: str, chain: Sequence[tuple[str, int]], since: int = 0) -> Iterator[str]:
+    """The hash of each seal of a chain over a table, the rows of which are read once.
+
+    A seal is given as the hash of the one before it and the last row under it; the rows of the first one begin
+    after `since`.
+    """
+    statement, place = _recorded(name, bounded=since > 0)
+    found = con.execute(statement, {"since": since, "through": max((through for _, through in chain), default=0)})
+    rows = (row for part in found.partitions(_MANY) for row in part)
+    row = next(rows, None)
     encode = msgspec.json.Encoder().encode
-    for part in con.execute(query).partitions(_MANY):
-        digest.update(b"\n".join((*(encode(list(row)) for row in part), b"")))
-    return digest.hexdigest()
+    for previous, through in chain:
+        digest = hashlib.sha256(previous.encode())
+        while row is not None and row[place] <= through:
+            digest.update(encode(list(row)) + b"\n")
+            row = next(rows, None)
+        yield digest.hexdigest()
+
+
+@cache
+def _recorded(name: str, *, bounded: bool) -> tuple[sa.Select[Any], int]:
+    """The statement for what a seal covers of a table, and the place of the column that counts its rows."""
+    table, mutable = metadata().tables[name], tables()[name].mutable
+    columns = [column for column in table.c if column.name not in mutable]
+    count = table.c[counter(name)]
+    query = sa.select(*columns).where(count <= sa.bindparam("through")).order_by(count)
+    # The first seal has no lower bound, so that nothing can be slipped in before the first row.
+    return query.where(count > sa.bindparam("since")) if bounded else query, columns.index(count)

@@ -77,7 +77,7 @@ def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     def rows(desk: Desk) -> pa.Table:
         desk.prepare(name)
         query = desk.query(name)
-        return desk.con.sql(query).to_arrow_table() if name in _LONG else answer(desk.con, query)
+        return answer(desk.con, query, few=name not in _LONG)
 
     return at_desk(home, rows, wanted)
 

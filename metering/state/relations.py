@@ -40,8 +40,7 @@ def open_usage(
     few = lake.attach_usage(con, through)
     if state is None or state.batch != last or (anomalies and now < state.now):
         # What proves a figure comes from the files as they are, not from what this process remembers.
-        remembered = None if all_events else few
-        meter.open_relations(con, now, zone, keep_lifespans=keep_lifespans, few=remembered)
+        meter.open_relations(con, now, zone, keep_lifespans=keep_lifespans, few=few, remember=not all_events)
         return False
     give_state(con, lake, state)
     meter.open_relations(con, now, zone)

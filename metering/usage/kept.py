@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from metering.lake import give_files, table, view
+from metering.lake import give_files, has, table, view
 from metering.sql import sql
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def give_kept(con: duckdb.DuckDBPyConnection, files: Iterable[Kept]) -> None:
 
 def is_kept(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether this connection takes lifespans from files."""
-    return ("kept_files",) in con.execute(sql("lake", "present")).fetchall()
+    return has(con, "kept_files")
 
 
 def narrow(con: duckdb.DuckDBPyConnection, from_us: int) -> None:

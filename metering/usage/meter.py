@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from metering.errors import MeteringError
-from metering.lake import answer, compose, drop, every, table
+from metering.lake import answer, compose, drop, every, give, has, table
 from metering.lake.elsewhere import keep, tell, untell
 from metering.sql import sql
 from metering.usage.kept import is_kept, narrow
@@ -74,19 +74,26 @@ class Unpriced(NamedTuple):
 
 
 def open_relations(
-    con: duckdb.DuckDBPyConnection, now: int, zone: tzinfo, *, keep_lifespans: bool = False, few: str | None = None
+    con: duckdb.DuckDBPyConnection,
+    now: int,
+    zone: tzinfo,
+    *,
+    keep_lifespans: bool = False,
+    few: str | None = None,
+    remember: bool = True,
 ) -> None:
     """Make this room's relations ready over `events`.
 
     With `keep_lifespans` they are computed once and kept, which pays where a run asks several questions. Of `few`
-    events, the digest of which is given, they are computed once for all connections of this process.
+    events, the digest of which is given, they always are: for all connections of this process, or, unless they are to
+    be remembered, for this one alone.
     """
     set_now(con, now)
     _give(con, "zone_offsets", offsets(zone, now))
     set_periods(con, ())
     if few is not None:
         for name in _OF_FEW:
-            _remember(con, name, few)
+            _compute_of_few(con, name, few if remember else None)
     elif keep_lifespans:
         compute_lifespans(con)
 
@@ -97,14 +104,16 @@ _remembered: dict[tuple[str, str], pa.Table] = {}
 """Relations over few events, by the events' digest and their name: to plan their query takes longer than all else."""
 
 
-def _remember(con: duckdb.DuckDBPyConnection, name: str, events: str) -> None:
+def _compute_of_few(con: duckdb.DuckDBPyConnection, name: str, events: str | None) -> None:
+    if events is None:
+        table(con, name, compose(con, sql("usage", name), "usage"))
+        return
     rows = _remembered.get((events, name))
     if rows is None:
         if len(_remembered) >= _MOST_REMEMBERED:
             _remembered.clear()
         rows = _remembered[events, name] = answer(con, compose(con, sql("usage", name), "usage"))
-    con.register(f"few_{name}", rows)
-    table(con, name, every(f"few_{name}"))
+    give(con, name, rows)
 
 
 def compute_lifespans(con: duckdb.DuckDBPyConnection) -> None:
@@ -112,8 +121,7 @@ def compute_lifespans(con: duckdb.DuckDBPyConnection) -> None:
 
     Those that come from files are read where they are needed, and those of few events are there.
     """
-    there = {name for (name,) in con.execute(sql("lake", "present")).fetchall()}
-    if "few_lifespans" not in there and not is_kept(con) and not keep(con, "lifespans"):
+    if not keep(con, "lifespans") and not has(con, "size_changes"):
         table(con, "lifespans", compose(con, sql("usage", "lifespans"), "usage"))
 
 
@@ -274,7 +282,7 @@ def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
     order = ", ".join(f"{column} NULLS FIRST" for column in sort)
     try:
         query = compose(con, every(name, order=order), "usage")
-        table = answer(con, query) if name in _SHORT else con.sql(query).to_arrow_table()
+        table = answer(con, query, few=name in _SHORT)
         if "byte_micros" in table.column_names:
             # DuckDB 1.5 lets a sum grow a little past 38 digits.
             table.column("byte_micros").validate(full=True)
