@@ -14,13 +14,14 @@ import sqlalchemy as sa
 
 from metering.clock import Clock
 from metering.config import CONFIG_NAME, Config, load_config
-from metering.errors import FAILED, LOCKED, Locked, MeteringError, UsageError
+from metering.errors import FAILED, LOCKED, Locked, MeteringError, NeedsPerson, UsageError
 from metering.lake.elsewhere import Compute
 from metering.lake.files import sha256_of
 from metering.lake.store import Lake, open_lake
 from metering.ledger import archive, runs
 from metering.ledger.book import Book, change, open_book
 from metering.ledger.seals import seal
+from metering.ledger.standing import last_known_batch
 from metering.ledger.tables import metadata
 from metering.values import format_instant
 
@@ -154,8 +155,27 @@ class Home:
                 remedy=f"Put the lake's folder `{archive.FOLDER}` back from a backup, then run `metering restore`.",
             )
 
+    def check_lake(self) -> None:
+        """Refuse a lake that lacks batches of which the ledger tells: it is another one, or older than the ledger."""
+        if not self.book.exists:
+            return
+        with self.book.read() as con:
+            known = last_known_batch(con)
+        last = self.lake.manifest().last_batch
+        if last < known:
+            raise NeedsPerson(
+                f"The lake {self.lake.files.url} ends with batch {last}, but the ledger {self.book.name} knows of batch"
+                f" {known}: it is another lake, a disk that is not mounted, or an older copy.",
+                unchanged="No event was taken in, and nothing was closed; the inbox is as it was.",
+                remedy="Mount the disk or set [lake] url right. If the lake was lost: `metering restore BACKUP`.",
+            )
+
     def keep_copy(self, run: Run) -> None:
-        """Write what the ledger has recorded since the last copy into the lake."""
+        """Write what the ledger has recorded since the last copy into the lake, unless that is another or older one."""
+        try:
+            self.check_lake()
+        except NeedsPerson:
+            return
         archive.append(self.book, self.lake.files, run.run, self.now)
 
     @contextmanager

@@ -30,6 +30,10 @@ def sentences(home: Home) -> Iterator[str]:
         if last
         else "none yet"
     )
+    try:
+        home.check_lake()
+    except NeedsPerson as error:
+        yield f"Lake          {error.message} {error.remedy}"
     yield f"Inbox         {len(waiting(home.inbox))} files wait"
     yield f"Quarantine    {ask(home, 'quarantine').num_rows} lines unresolved"
     try:

@@ -283,3 +283,13 @@ PERCENT_DENOMINATOR = 100 * 10**PERCENT_PLACES
 def parse_percent(text: str) -> int:
     """A percentage as an integer of millionths of a percent; amount × this / PERCENT_DENOMINATOR is the part."""
     return parse_scaled(text, PERCENT_PLACES)
+
+
+def printable(name: object) -> str:
+    """A file's name as it is told and stored: what cannot be printed, or is no text at all, is escaped."""
+    return "".join(each if each.isprintable() else _escaped(each) for each in str(name))
+
+
+def _escaped(each: str) -> str:
+    # Python has a byte that is no UTF-8 stand at U+DC00 and so many.
+    return f"\\x{ord(each) - 0xDC00:02x}" if "\udc80" <= each <= "\udcff" else each.encode("unicode_escape").decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import random
 import tempfile
 from collections.abc import Iterable
@@ -504,6 +505,51 @@ def test_the_lake_can_be_read_back_into_another(lake: Lake, tmp_path: Path) -> N
 
 
 # The inbox
+
+
+def test_names_that_are_no_text(lake: Lake, tmp_path: Path) -> None:
+    """Bad lines are told under names that can be printed; every file is moved, also where its name cannot be kept."""
+    inbox = tmp_path / "inbox"
+    longest = "a" * 249 + ".jsonl"
+    names = [b"\xff\xfe.jsonl", b"red\x1b[31m\n.jsonl", "r\u202etxt.jsonl".encode(), b"\xff" * 240 + b".jsonl.gz"]
+    put(inbox / "done", longest, ready("e-0"))
+    put(inbox, longest, "nope")
+    for number, name in enumerate(names):
+        content = text(ready(f"e-{number}"), "nope")
+        path = os.fsencode(inbox) + b"/" + name
+        Path(os.fsdecode(path)).write_bytes(gzip.compress(content) if name.endswith(b".gz") else content)
+    result = take_inbox(lake, inbox, NOW)
+    assert (result.accepted, result.quarantined, result.unreadable) == (4, 5, [])
+    told = {name for (name,) in rows(lake, "SELECT file FROM quarantine")}
+    assert told == {
+        longest,
+        "\\xff\\xfe.jsonl",
+        "red\\x1b[31m\\n.jsonl",
+        "r\\u202etxt.jsonl",
+        "\\xff" * 240 + ".jsonl.gz",
+    }
+    assert waiting(inbox) == []
+    done = sorted(path.name for path in (inbox / "done").iterdir())
+    assert len(done) == 6 and all(name.isprintable() and len(name.encode()) <= 255 for name in done)
+    assert "a" * 247 + ".2.jsonl" in done and "\\xff\\xfe.jsonl" in done
+    assert take_inbox(lake, inbox, NOW + 1).batch is None
+
+
+def test_a_link_in_the_inbox_is_not_followed(lake: Lake, tmp_path: Path) -> None:
+    """Who may write to the inbox alone does not have other files read; what is no file at all hinders nobody."""
+    inbox = tmp_path / "inbox"
+    secret = put(tmp_path, "secret.jsonl", "the key")
+    put(inbox, "a.jsonl", ready("e-1"))
+    (inbox / "b.jsonl").symlink_to(secret)
+    (inbox / "c.jsonl").symlink_to("/dev/zero")
+    (inbox / "d.jsonl").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(inbox / "e.jsonl")
+    (inbox / "f.jsonl").mkdir()
+    result = take_inbox(lake, inbox, NOW)
+    assert (result.accepted, result.quarantined) == (1, 0)
+    assert [line.partition(": ")[0] for line in result.unreadable] == [str(inbox / "b.jsonl")]
+    assert "it is a link" in result.unreadable[0] and secret.exists()
+    assert take(lake, inbox / "b.jsonl", now=NOW + 1).quarantined == 1
 
 
 def test_the_inbox_is_emptied_into_done_without_overwriting(lake: Lake, tmp_path: Path) -> None:

@@ -371,6 +371,64 @@ def test_a_lost_disk_with_the_inbox_left(tmp_path: Path) -> None:
     assert money(home) == CAPTURED
 
 
+# The lake is older than the ledger
+
+
+def test_a_disk_that_is_not_mounted(tmp_path: Path) -> None:
+    """An empty lake where the ledger knows of events: nothing is taken in, billed or written; then all is there."""
+    home = given(tmp_path / "home")
+    done = sorted((home.path / "inbox" / "done").iterdir())
+    home.events("2026-07-02 ready new acc=acc-1 gb=1", "july.jsonl")
+    (home.path / "lake").rename(tmp_path / "disk")
+    home.now = "2026-08-01T08:00:00Z"
+    for command in ("ingest", "nightly", "close", "compact"):
+        home.run(command, exit_code=3)
+        assert "ends with batch 0, but the ledger" in home.last.stderr and "not mounted" in home.last.stderr
+    home.run("close", "--dry-run", exit_code=3)
+    home.run("doctor", exit_code=3)
+    assert "not mounted" in home.last.stdout
+    assert "Lake " in home.run("status").stdout
+    home.run("restore", exit_code=3)
+    assert (home.path / "inbox" / "july.jsonl").exists()
+    assert sorted((home.path / "inbox" / "done").iterdir()) == done
+    assert {path.relative_to(home.path / "lake").parts[0] for path in (home.path / "lake").rglob("*")} <= {"state"}
+    shutil.rmtree(home.path / "lake")
+    (tmp_path / "disk").rename(home.path / "lake")
+    home.run("nightly")
+    home.run("close")
+    home.run("verify")
+
+
+def test_a_lost_lake_whose_backup_is_older_than_the_ledger(tmp_path: Path) -> None:
+    """What came since is taken in again under the numbers that the ledger knows: nothing is billed twice."""
+    home = given(tmp_path / "home")
+    home.events("2026-06-09 creating last", "last.jsonl")
+    home.run("ingest")
+    used, done = home.report("usage"), home.path / "inbox" / "done"
+    lake, kept = home.path / "lake", tmp_path / "kept"
+    assert json.loads((lake / "manifest.json").read_text())["batches"][-1]["batch"] == 3
+    shutil.rmtree(lake)
+    home.run("nightly", exit_code=3)
+    done.rename(kept)
+    home.run("restore", str(story() / "before"), exit_code=3)
+    assert f"the ledger knows of batch 3, and {done} has nothing newer" in home.last.stderr
+    shutil.rmtree(done)
+    kept.rename(done)
+    assert home.run_apart("restore", str(story() / "before"), failpoint="lake.before_commit").exit_code == KILLED
+    home.run("restore", str(story() / "before"))
+    assert "batches 2 to 3 were lost; 6 events" in home.last.stderr and "as batch 2" in home.last.stderr
+    assert home.report("usage") == used
+    home.now = "2026-08-01T08:00:00Z"
+    home.run("close")
+    home.run("verify")
+    assert home.report("invoice-lines", "--month", "2026-07") == []
+    assert money(home) == CAPTURED
+    home.run("explain", "INV-2026-06-000001")
+    home.events("2026-08-02 ready new acc=acc-1 gb=1", "new.jsonl")
+    home.now = "2026-08-03T08:00:00Z"
+    assert "batch 4: " in home.run("ingest").stderr
+
+
 # Backups
 
 

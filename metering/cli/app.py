@@ -237,6 +237,10 @@ def _of_the_machine(error: Exception) -> MeteringError | None:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
     elif isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.OutOfRangeException)):
         message = str(error).splitlines()[0]
+    elif isinstance(error, UnicodeEncodeError):
+        return UsageError(
+            f"{error.object!r} is no text in UTF-8.", unchanged="Nothing was changed.", remedy="Write it in UTF-8."
+        )
     else:
         return None
     return MeteringError(

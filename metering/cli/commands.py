@@ -58,9 +58,11 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
     from metering.events.inbox import take_inbox
     from metering.events.ingest import ingest as read
     from metering.events.sources import expand
+    from metering.values import printable
 
     home = context.open()
-    with home.lock(), home.run(" ".join(("ingest", *sources)), needs_book=False) as run:
+    with home.lock(), home.run(printable(" ".join(("ingest", *sources))), needs_book=False) as run:
+        home.check_lake()
         limit = home.config.engine.memory_limit
         with reading(context) as progress:
             if sources:

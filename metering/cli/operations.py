@@ -69,6 +69,7 @@ def compact(context: Context, least: int, month: str | None, folder: str | None)
                 remedy="Close it first, or name an earlier month.",
             )
     with home.lock(), home.run("compact") as run:
+        home.check_lake()
         with steps(context, "files") as show:
             done = run_compact(home.lake, least=least, memory_limit=home.config.engine.memory_limit, show=show)
         sentence = "nothing to merge" if done.before == done.after else f"{done.before} files became {done.after}"

@@ -63,6 +63,7 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
     """Finish what was cut off, close what is asked for, charge what is due."""
     codes = [DONE]
     last = None
+    home.check_lake()
     if options.dry_run:
         home.check_book()
     else:

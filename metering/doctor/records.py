@@ -48,6 +48,7 @@ def lake(home: Home) -> Iterator[Finding]:
     """The manifest can be read, and every file that it names is there; `verify` looks into them."""
     if told := home.lake.files.ability():
         yield warn(*told) if told.remedy else ok(told.what)
+    home.check_lake()
     manifest = home.lake.manifest()
     if not manifest.batches:
         yield ok("no events yet")

@@ -18,7 +18,7 @@ from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.telling.notices import FOLDER
 from metering.usage import meter
-from metering.values import Month, format_instant
+from metering.values import Month, format_instant, printable
 
 CLOSE_WITHIN = 72 * HOUR
 
@@ -31,11 +31,13 @@ def inbox(home: Home) -> Iterator[Finding]:
     files = waiting(home.inbox)
     old = [path for path in files if home.now - _written(path.stat().st_mtime_ns) > NIGHT]
     for path in strangers(home.inbox)[:SHOWN]:
-        yield warn(f"{path.name}: no run takes it, its name is not that of an event file", "Rename or remove it.")
+        yield warn(
+            f"{printable(path.name)}: no run takes it, its name is not that of an event file", "Rename or remove it."
+        )
     for path in sorted(home.inbox.iterdir()):
         unfinished = path.name.lower().endswith((".part", ".tmp")) and path.is_file()
         if unfinished and home.now - _written(path.stat().st_mtime_ns) > NIGHT:
-            yield warn(f"{path.name}: unfinished for more than a day", "Look whether its producer died.")
+            yield warn(f"{printable(path.name)}: unfinished for more than a day", "Look whether its producer died.")
     if old:
         yield warn(f"{len(files)} files wait, {len(old)} of them for more than a day", "Run `metering nightly`.")
     else:

@@ -10,8 +10,11 @@ from metering.events.ingest import IngestResult, Progress, ingest
 from metering.events.sources import EXTENSIONS, Source, strangers, waiting
 from metering.failpoints import failpoint
 from metering.lake import Lake
+from metering.values import printable
 
 DONE = "done"
+
+MOST_NAME_BYTES = 255
 
 _Stamp = tuple[int, int, int]
 
@@ -30,9 +33,15 @@ def take_inbox(
     takes it. Killed between the commit and the last move, the next run finds every event known, and moves the
     rest.
     """
-    files = {path: _stamp(path) for path in waiting(inbox)}
-    sources = [Source(path.name, path) for path in files]
+    there = waiting(inbox)
+    files = {path: _stamp(path) for path in there if not path.is_symlink()}
+    sources = [Source(printable(path.name), path) for path in files]
     result = ingest(lake, sources, now, progress=progress, memory_limit=memory_limit)
+    result.unreadable += [
+        f"{printable(path)}: it is a link, which may lead anywhere; `metering ingest` takes it if you name it"
+        for path in there
+        if path not in files
+    ]
     failpoint("inbox.before_move")
     for source in result.read:
         path = source.path
@@ -42,7 +51,7 @@ def take_inbox(
     if result.moved:
         sync(inbox / DONE)
         sync(inbox)
-    result.ignored = [path.name for path in strangers(inbox)]
+    result.ignored = [printable(path.name) for path in strangers(inbox)]
     return result
 
 
@@ -58,11 +67,17 @@ def _stamp(path: Path) -> _Stamp | None:
 def _move(path: Path, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     extension = max((each for each in EXTENSIONS if path.name.lower().endswith(each)), key=len)
-    stem, suffix = path.name[: -len(extension)], path.name[-len(extension) :]
-    target = folder / path.name
+    stem, suffix = printable(path.name[: -len(extension)]), path.name[-len(extension) :]
+    target = folder / _fitting(stem, suffix)
     number = 2
     while os.path.lexists(target):
-        target = folder / f"{stem}.{number}{suffix}"
+        target = folder / _fitting(stem, f".{number}{suffix}")
         number += 1
     path.rename(target)
     return target
+
+
+def _fitting(stem: str, suffix: str) -> str:
+    """A name that a file can have, its stem cut where it must be."""
+    room = MOST_NAME_BYTES - len(suffix.encode())
+    return stem.encode()[:room].decode("utf-8", "ignore") + suffix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from metering.lake import Batch, Lake, connect, define
 from metering.lake.layout import PARQUET, ROW_GROUP
 from metering.schema import arrow_schema
 from metering.sql import sql
+from metering.values import printable
 
 SCRATCH = ".ingest.part"
 """Folder below the lake for what a run holds before its commit; a killed run's is swept by the next."""
@@ -86,10 +87,12 @@ def ingest(
     *,
     progress: Progress | None = None,
     memory_limit: str | None = None,
+    lost: Sequence[Batch] = (),
 ) -> IngestResult:
     """Check, de-duplicate and commit what the sources hold; the caller holds the run lock.
 
-    A file that cannot be read to its end is left aside whole and named in the result.
+    A file that cannot be read to its end is left aside whole and named in the result. The batch takes the place of
+    `lost` ones too, which follow it empty.
     """
     result = IngestResult()
     if not sources:
@@ -110,7 +113,7 @@ def ingest(
         # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
         with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
             _settle(con, lake, held, batch, now, result)
-            keys = _write(con, lake, held, batch, now, result)
+            keys = _write(con, lake, held, batch, now, result, lost)
         if result.batch:
             index.catch_up(Brought(batch, keys))
     except (OSError, duckdb.Error, pa.ArrowException) as error:
@@ -159,7 +162,7 @@ class _Held:
         for part in checked_parts(self.sources):
             if isinstance(part, Broken):
                 source = self.sources[part.file_no]
-                result.unreadable.append(f"{source.path or source.name}: {part.reason}")
+                result.unreadable.append(f"{printable(source.path or source.name)}: {part.reason}")
                 self._forget(part.file_no)
                 continue
             self._keep(part)
@@ -286,7 +289,13 @@ def _settle(
 
 
 def _write(
-    con: duckdb.DuckDBPyConnection, lake: Lake, held: _Held, batch: int, now: int, result: IngestResult
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    held: _Held,
+    batch: int,
+    now: int,
+    result: IngestResult,
+    lost: Sequence[Batch],
 ) -> list[Keys]:
     """Write and commit what is new; the keys of the identities that it brings."""
     keys: list[Keys] = []
@@ -316,7 +325,8 @@ def _write(
             raw=raw,
             quarantine=quarantine,
             duplicates=result.duplicates,
-        )
+        ),
+        *lost,
     )
     result.batch = batch
     return keys

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from metering.errors import UsageError
 from metering.events.lines import BOM
+from metering.values import printable
 
 TEXT = (".jsonl", ".ndjson")
 PACKED = (".gz", ".zst")
@@ -82,7 +83,7 @@ def expand(sources: Sequence[str], *, stdin: Any = None, fetch: Fetch | None = N
         for path in fetch(text) if fetch and text.startswith("s3://") else _paths(text):
             if (real := path.resolve()) not in seen:
                 seen.add(real)
-                found.append(Source(path.name, path))
+                found.append(Source(printable(path.name), path))
     return found
 
 

@@ -241,17 +241,17 @@ class Lake:
         part, _ = self._written(path, lambda part: pq.write_table(table, part, row_group_size=ROW_GROUP, **PARQUET))
         self.files.add(part, path)
 
-    def commit(self, batch: Batch) -> None:
-        """Make a batch's files count."""
+    def commit(self, *batches: Batch) -> None:
+        """Make a batch's files count; empty ones may follow it, so that their numbers are not given again."""
         manifest, tag = self._read()
-        if batch.batch != manifest.last_batch + 1:
+        if batches[0].batch != manifest.last_batch + 1:
             raise MeteringError(
-                f"Batch {batch.batch} does not follow batch {manifest.last_batch}.",
+                f"Batch {batches[0].batch} does not follow batch {manifest.last_batch}.",
                 unchanged="The lake is as it was.",
                 remedy="Run the command again.",
             )
         failpoint("lake.before_commit")
-        self._swap(msgspec.structs.replace(manifest, batches=[*manifest.batches, batch]), tag)
+        self._swap(msgspec.structs.replace(manifest, batches=[*manifest.batches, *batches]), tag)
         failpoint("lake.after_commit")
 
     def merge(self, merged: list[Merged], seen: Manifest) -> None:

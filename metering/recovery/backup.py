@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -21,6 +22,7 @@ from metering.home import Home
 from metering.lake.files import Files, sha256_of
 from metering.lake.store import Lake
 from metering.ledger.sqlite import copy_sqlite
+from metering.values import printable
 
 MANIFEST = "backup.json"
 LEDGER = "ledger.db"
@@ -28,6 +30,8 @@ SANDBOX = "sandbox"
 SETTINGS = ("prices.csv", "accounts.csv")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 VERSION = 1
+LONGEST = 200
+"""Characters of a file's name that are kept where it must be written otherwise."""
 MOST_MANIFEST_BYTES = 2**28
 """Enough for well over a million files; `restore` takes no more into memory."""
 
@@ -164,12 +168,22 @@ def _copy_tree(source: Path, target: Path, copy: Callable[[Path, Path], None]) -
         relative = path.relative_to(source)
         if any(part.startswith(".") for part in relative.parts) or path.suffix in (".part", ".tmp"):
             continue
-        (target / relative).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copied = target / _in_text(relative)
+        copied.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            copy(path, target / relative)
+            copy(path, copied)
         except FileNotFoundError:
             # Another run has moved or dropped it; what must be there is looked for in the end.
             continue
+
+
+def _in_text(relative: Path) -> Path:
+    """The path itself, or one in text where a producer named a file in none: a manifest is text."""
+    text = printable(relative)
+    if text == str(relative):
+        return relative
+    digest = hashlib.sha256(os.fsencode(relative)).hexdigest()[:12]
+    return Path(printable(relative.parent)) / f"{digest}-{printable(relative.name)[-LONGEST:]}"
 
 
 def _copy_file(source: Path, target: Path) -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from metering.clock import Clock
-from metering.errors import DONE, MeteringError, UsageError, worst
+from metering.errors import DONE, MeteringError, NeedsPerson, UsageError, worst
+from metering.events.ingest import ingest
+from metering.events.sources import expand
 from metering.failpoints import failpoint
 from metering.home import Home
+from metering.lake.store import Batch
 from metering.ledger import archive
 from metering.ledger.book import Book
+from metering.ledger.standing import last_known_batch
+from metering.ledger.tables import metadata
 from metering.payments.adopt import MOVED, adopt, held_intents, lost_intents
 from metering.payments.gateway import NoAnswer, open_gateway
 from metering.recovery.put_back import Show, put_back
@@ -37,7 +44,9 @@ def restore(path: Path, backup: Path | None, clock: Clock, say: Say, show: Show 
     with home.lock():
         _check_sound(home.book)
         _take_over(home, say)
-    return _ask_gateway(home, say)
+        again = _bring_back(home, say) if backup is not None else ""
+        home.check_lake()
+    return _ask_gateway(home, say, again)
 
 
 def _check_sound(ledger: Book) -> None:
@@ -67,8 +76,42 @@ def _take_over(home: Home, say: Say) -> None:
     failpoint("restore.after_take_over")
 
 
-def _ask_gateway(home: Home, say: Say) -> int:
+def _bring_back(home: Home, say: Say) -> str:
+    """Where the lake is older than the ledger, take in again what came since, under the numbers that the ledger knows.
+
+    What was told of it; empty where nothing is lost. Several batches become the first of them, and the others empty:
+    what they would have said apart is lost.
+    """
+    runs = metadata().tables["runs"]
+    with home.book.read() as con:
+        known = last_known_batch(con)
+        times = dict(con.execute(sa.select(runs.c.batch, runs.c.started_at).where(runs.c.batch.is_not(None))).all())
+    first = home.lake.manifest().last_batch + 1
+    if first > known:
+        return ""
+    done = home.inbox / "done"
+    taken = ingest(
+        home.lake,
+        expand([str(done)]) if done.is_dir() else [],
+        times.get(first, home.now),
+        memory_limit=home.config.engine.memory_limit,
+        lost=[Batch(batch=n, ingested_at=times.get(n, home.now)) for n in range(first + 1, known + 1)],
+    )
+    if taken.batch is None:
+        raise NeedsPerson(
+            f"The lake ends with batch {first - 1}, the ledger knows of batch {known}, and {done} has nothing newer.",
+            unchanged="What was put back stays; nothing was overwritten.",
+            remedy=f"Put the event files that came since into {done}, then run the same command again.",
+        )
+    told = f"batches {first} to {known} were lost; {taken.accepted} events of {done} stand for them as batch {first}"
+    say(f"Taken in again: {told}.")
+    return told
+
+
+def _ask_gateway(home: Home, say: Say, again: str) -> int:
     with home.run("restore") as run:
+        if again:
+            run.say(again)
         gateway = open_gateway(home)
         try:
             lost = lost_intents(home, gateway)

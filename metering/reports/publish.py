@@ -88,6 +88,7 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
     if not home.config.reports.publish:
         return DONE
     try:
+        home.check_lake()
         publish(home)
     except MeteringError as error:
         say(f"reports: {error}")
