@@ -16,6 +16,7 @@ from metering.corrections.card_refunds import card_sentences
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.home import Home, Run
+from metering.lake import count, every
 from metering.lake.compaction import NIGHTLY_MOST, NIGHTLY_PARTS, compact
 from metering.ledger.tables import metadata
 from metering.payments.adopt import check_gateway
@@ -122,7 +123,7 @@ def _told(path: Path) -> set[tuple[str, str, str, str]]:
 def _look(desk: Desk) -> tuple[set[tuple[str, str, str, str]], int]:
     """What cannot be billed, and the number of anomalies: both by the same usage."""
     desk.prepare("anomalies")
-    ((anomalies,),) = desk.con.execute("SELECT count(*) FROM found_anomalies").fetchall()
+    anomalies = count(desk.con, every("found_anomalies"))
     return {(reason, usage.account_id, usage.sku, usage.region) for reason, usage in desk.unbillable}, anomalies
 
 

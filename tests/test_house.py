@@ -33,6 +33,21 @@ FOLDERS = {"Path", "folder", "inbox", "path", "root", "scratch", "target"}
 
 CLOCKS = re.compile(r"(time\.(time|monotonic|perf_counter)(_ns)?|(datetime\.)?(datetime|date)\.(now|utcnow|today))")
 
+DOORS = {
+    "lake/duck.py": "what stands around a relation's query in DuckDB",
+    "lake/relations.py": "a query together with the relations that it reads",
+    "ledger/arrow.py": "some columns of a table, by names from `schemas/`",
+    "ledger/book.py": "rows into a table, by names from `schemas/`",
+    "ledger/postgres.py": "the version, locks and turns of a database",
+    "spark/relations.py": "what stands around a relation's query in Spark",
+}
+"""Where Python spells statements of SQL, and which; all others lie in `.sql` files."""
+
+STATEMENT = re.compile(
+    r"\s*((SELECT|INSERT|WITH|FROM|COPY|ATTACH|MERGE|TRUNCATE) \S|UPDATE \S+ SET|DELETE FROM|COMMENT ON"
+    r"|(CREATE|DROP|ALTER) (OR REPLACE |TEMP |TEMPORARY |UNIQUE )*(TABLE|VIEW|INDEX|SCHEMA|TRIGGER|MACRO)\b)"
+)
+
 BY_OTHERS = {
     "process_bind_param": "SQLAlchemy",
     "process_result_value": "SQLAlchemy",
@@ -115,6 +130,24 @@ def _code(text: str) -> str:
     return re.sub(r"'[^']*'", "''", re.sub(r"--[^\n]*", "", text))
 
 
+def spelled_statements(text: str) -> list[str]:
+    """Statements of SQL that Python spells, but for transactions and settings; documentation is not looked at."""
+    tree = parsed(text)
+    aside = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    aside |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in aside:
+            said = node.value
+        elif isinstance(node, ast.JoinedStr):
+            said = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)  # type: ignore[misc]
+        else:
+            continue
+        if STATEMENT.match(said):
+            found.append(f"line {node.lineno}: {said}")
+    return found
+
+
 def looks_at_the_clock(text: str) -> list[str]:
     """Calls that ask what time it is."""
     calls = (node.func for node in ast.walk(parsed(text)) if isinstance(node, ast.Call))
@@ -193,6 +226,41 @@ def test_paths_and_refusals_are_no_fractions(text: str) -> None:
 @pytest.mark.parametrize("text", ["SELECT a // 2", "SELECT '1/2', 'float'", "-- avg, a/b"])
 def test_texts_and_whole_numbers_of_sql_are_no_fractions(text: str) -> None:
     assert inexact_sql(text) == []
+
+
+def test_sql_lies_in_its_own_files() -> None:
+    found = {str(path.relative_to(HOUSE)): spelled_statements(path.read_text()) for _, path in sources()}
+    assert {path: said for path, said in found.items() if said and path not in DOORS} == {}
+    assert [path for path in DOORS if not found[path]] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "con.execute('SELECT 1')",
+        "con.execute(f'INSERT INTO {table} VALUES (?)')",
+        "QUERY = '\\n  WITH a AS (SELECT 1) FROM a'",
+        "con.sql('FROM closes')",
+        "sa.text('UPDATE accounts SET name = 1')",
+        "con.execute(f'CREATE OR REPLACE TEMP VIEW {name} AS ' + query)",
+    ],
+)
+def test_a_statement_that_python_spells_is_found(text: str) -> None:
+    assert len(spelled_statements(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'BEGIN IMMEDIATE'",
+        "'Select a month.'",
+        "def a():\n    'SELECT of b.'",
+        "say('From May on.')",
+        "sql('usage', 'ends')",
+    ],
+)
+def test_what_is_no_statement_of_rows_is_not_found(text: str) -> None:
+    assert spelled_statements(text) == []
 
 
 def test_only_the_clock_knows_what_time_it_is() -> None:

@@ -16,7 +16,7 @@ from metering.close.drafting import open_meter, periods_of, prices_in_force
 from metering.close.files import path_of, recompute_allocations
 from metering.close.inputs import Inputs
 from metering.home import Home
-from metering.lake import compose
+from metering.lake import compose, every
 from metering.schema import arrow_schema
 from metering.usage import meter
 from metering.values import (
@@ -138,7 +138,7 @@ def _metered(
         if price is not None:
             place = _place(row["month"], row["sku"], row["region"], format_price(price), row)
             _add(found[place], Stretch(row["used_from"], row["used_until"], row["size_bytes"]))
-    names = compose(duck, "SELECT snapshot_id, name FROM chosen_names", "usage")
+    names = compose(duck, every("chosen_names", "snapshot_id, name"), "usage")
     return found, dict(duck.execute(names).fetchall())
 
 

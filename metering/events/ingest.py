@@ -24,7 +24,7 @@ from metering.events.reading import KEYS, Part, checked_parts
 from metering.events.scratch import RawLines, Store
 from metering.events.seen import Seen
 from metering.events.sources import Broken, Source
-from metering.lake import Batch, Lake, connect, define
+from metering.lake import Batch, Lake, connect, define, every, single
 from metering.lake.layout import PARQUET, ROW_GROUP
 from metering.schema import arrow_schema
 from metering.sql import sql
@@ -278,9 +278,8 @@ def _settle(
     define(con, "events", "conflicts", "bad_lines")
     define(con, "events", "bad_keys", "new_bad_lines", kind="TABLE")
     define(con, "events", "new_quarantine", "repeat_counts", "late_events")
-    result.duplicates = _number(con, "SELECT duplicates FROM repeat_counts")
-    reasons = con.execute("SELECT reason, count(*) FROM new_bad_lines GROUP BY reason ORDER BY reason")
-    result.reasons = dict(reasons.fetchall())
+    result.duplicates = int(single(con, every("repeat_counts", "duplicates")))
+    result.reasons = dict(con.execute(sql("events", "bad_line_reasons")).fetchall())
     result.quarantined = sum(result.reasons.values())
     if result.quarantined:
         found = con.execute(sql("events", "first_bad_lines"), [MOST_NAMED])
@@ -335,7 +334,7 @@ def _write(
 def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
     """Runs of the events that looked like repeats and are none, in the store `more`."""
     runs: list[Run] = []
-    late = con.sql("FROM late_events").to_arrow_table()
+    late = con.sql(every("late_events")).to_arrow_table()
     if late.num_rows:
         late = late.sort_by([("line", "ascending")])
         lines = [raw + b"\n" for raw in late["raw"].to_pylist()]
@@ -362,7 +361,3 @@ def _stored(held: _Held, more: list[Run], batch: int, now: int, keys: list[Keys]
         place += table.num_rows
         columns = [added[each.name] if each.name in added else table[each.name] for each in schema]
         yield pa.Table.from_arrays(columns, schema=schema)
-
-
-def _number(con: duckdb.DuckDBPyConnection, query: str) -> int:
-    return int(con.execute(query).fetchall()[0][0])

@@ -8,20 +8,26 @@ is after. What only the ledger decides (closes, documents) lies here too, under 
 from metering.lake.duck import (
     add,
     answer,
-    compose,
+    attached,
+    comment,
     connect,
     copy,
     count,
-    define,
     drop,
     every,
     give,
     give_files,
+    give_rows,
     has,
-    reads,
+    nothing,
+    single,
     table,
+    together,
     view,
+    write_table,
+    write_view,
 )
+from metering.lake.relations import compose, define, reads
 from metering.lake.store import Batch, Lake, Manifest, Merged
 
 __all__ = [
@@ -31,6 +37,8 @@ __all__ = [
     "Merged",
     "add",
     "answer",
+    "attached",
+    "comment",
     "compose",
     "connect",
     "copy",
@@ -40,8 +48,14 @@ __all__ = [
     "every",
     "give",
     "give_files",
+    "give_rows",
     "has",
+    "nothing",
     "reads",
+    "single",
     "table",
+    "together",
     "view",
+    "write_table",
+    "write_view",
 ]

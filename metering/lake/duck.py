@@ -1,11 +1,14 @@
-"""The DuckDB connection on which relations are defined, and queries that are composed of them."""
+"""DuckDB: its connections, and the few statements around a relation's query, which itself is a `.sql` file.
+
+The only place where Python spells statements of DuckDB. A query that is spelled here takes all rows of one relation.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -14,12 +17,12 @@ import duckdb
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from metering.lake.elsewhere import bring
-from metering.sql import has_sql, sql
-
 _engines: dict[tuple[int, str | None, bool], duckdb.DuckDBPyConnection] = {}
 """By process: an engine's threads do not live on in a forked one."""
 _opening = Lock()
+
+FEW = "few_events"
+"""A relation that a connection has where its events fit into memory easily."""
 
 
 def connect(
@@ -62,7 +65,7 @@ def give_files(
     con: duckdb.DuckDBPyConnection, name: str, paths: Iterable[Path | str], cut: str | None = None, columns: str = "*"
 ) -> None:
     """Define the rows of some Parquet files, or those of them for which a condition holds."""
-    listed = ", ".join(f"'{text}'" for text in (str(path).replace("'", "''") for path in paths))
+    listed = ", ".join(f"'{quoted(path)}'" for path in paths)
     view(con, name, every(f"read_parquet([{listed}])", columns, cut=cut or ""))
 
 
@@ -108,6 +111,22 @@ def every(relation: str, columns: str = "*", *, order: str = "", cut: str = "") 
     return f"SELECT {columns} FROM {relation}{where}{by}"
 
 
+def nothing(columns: Mapping[str, str]) -> str:
+    """The query for no rows, of columns with these types."""
+    listed = ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in columns.items())
+    return f"SELECT {listed} WHERE false"
+
+
+def give_rows(
+    con: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Hand in a small relation as rows, of columns with these types."""
+    values = list(rows)
+    lists = [[row[place] for row in values] for place in range(len(columns))]
+    fields = ", ".join(f'CAST(unnest(?) AS {kind}) AS "{column}"' for column, kind in columns.items())
+    table(con, name, f"SELECT {fields}", lists)
+
+
 def give(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | Mapping[str, NDArray[Any]]) -> None:
     """Hand in a relation; as NumPy's columns where they are at hand, because Arrow loads pandas to make a table."""
     con.register("given", rows if isinstance(rows, pa.Table) else dict(rows))
@@ -115,111 +134,68 @@ def give(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | Mapping[str
     con.unregister("given")
 
 
+def single(con: duckdb.DuckDBPyConnection, query: str) -> Any:
+    """The one value of a query's one row."""
+    ((value,),) = con.execute(query).fetchall()
+    return value
+
+
 def count(con: duckdb.DuckDBPyConnection, query: str) -> int:
     """How many rows a query has."""
-    ((rows,),) = con.execute(f"SELECT count(*) FROM ({query})").fetchall()
-    return int(rows)
+    return int(single(con, f"SELECT count(*) FROM ({query})"))
 
 
 def copy(con: duckdb.DuckDBPyConnection, query: str, path: Path, form: str) -> int:
     """Write the rows of a query to a Parquet file; how many there are."""
-    target = str(path).replace("'", "''")
-    ((rows,),) = con.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, {form})").fetchall()
-    return int(rows)
+    return int(single(con, f"COPY ({query}) TO '{quoted(path)}' (FORMAT parquet, {form})"))
 
 
-def drop(con: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Forget a relation that was computed."""
-    con.execute(f"DROP TABLE IF EXISTS temp.{name}")
+def drop(con: duckdb.DuckDBPyConnection, name: str, kind: Literal["TABLE", "VIEW"] = "TABLE") -> None:
+    """Forget a relation that was computed, or one that is computed where it is read."""
+    con.execute(f"DROP {kind} IF EXISTS temp.{name}")
 
 
-def define(con: duckdb.DuckDBPyConnection, room: str, *names: str, kind: Literal["VIEW", "TABLE"] = "VIEW") -> None:
-    """Define relations from `metering/<room>/<name>.sql`, each as a temporary view or table of that name."""
-    for name in names:
-        (view if kind == "VIEW" else table)(con, name, sql(room, name))
+# Files of DuckDB's own
 
 
-def compose(con: duckdb.DuckDBPyConnection, query: str, *rooms: str) -> str:
-    """A query together with the relations that it reads, each from `metering/<room>/<name>.sql` of the first such room.
-
-    What the connection has under that name (a kept table, a relation that was handed in) is taken as it is. Only
-    what a question needs is bound, which on small data is most of its time. A relation with the comment ONCE is
-    computed once however many others read it; the others are computed where they are read, which costs no memory, or,
-    over FEW events, as the engine likes, which takes it less time to plan. Where another engine computes a room, what
-    the query reads of it is brought from there.
-    """
-    known = {name for (name,) in con.execute(sql("lake", "present")).fetchall()}
-    found = gather(query, rooms, known, lambda room, name: bring(con, room, name))
-    if not found:
-        return query
-    others = "" if FEW in known else "NOT MATERIALIZED"
-    kept = {name: "MATERIALIZED" if f"\n{ONCE}\n" in text else others for name, text in found.items()}
-    parts = ",\n".join(f"{name} AS {kept[name]} (\n{text})" for name, text in found.items())
-    body = _COMMENT.sub("", query).lstrip()
-    if body.startswith("WITH "):
-        return f"WITH {parts},\n{body.removeprefix('WITH ')}"
-    return f"WITH {parts}\n{body}"
+@contextmanager
+def attached(con: duckdb.DuckDBPyConnection, path: Path, name: str, how: str) -> Iterator[None]:
+    """A DuckDB file under a name, which all connections of the engine share; let go of whatever happens."""
+    con.execute(f"ATTACH '{quoted(path)}' AS {name} {how}")
+    try:
+        yield
+    except BaseException:
+        with suppress(duckdb.Error):
+            con.execute("ROLLBACK")
+        with suppress(duckdb.Error):
+            con.execute(f"DETACH {name}")
+        raise
+    con.execute(f"DETACH {name}")
 
 
-FEW = "few_events"
-"""A relation that a connection has where its events fit into memory easily."""
-ONCE = "-- Computed once."
-"""Stands in relations that are small beside what they are made of."""
+@contextmanager
+def together(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Statements that are written at once; whoever lets go of the file takes them back where one fails."""
+    con.execute("BEGIN")
+    yield
+    con.execute("COMMIT")
 
 
-def reads(query: str, given: Mapping[str, Collection[str]], *rooms: str) -> dict[str, set[str]]:
-    """Which of the given relations a query reads, by itself or through those of the rooms.
-
-    Each comes with those of its columns that can be needed: the ones that are named anywhere, or all where a star is.
-    """
-    found = gather(query, rooms, given)
-    texts = [_COMMENT.sub("", text) for text in (query, *found.values())]
-    words = {word for text in texts for word in _WORD.findall(text)}
-    columns: dict[str, set[str]] = {}
-    for text in texts:
-        for name in given.keys() & set(_READ.findall(text)):
-            needed = given[name] if _STAR.search(text) else words.intersection(given[name])
-            columns.setdefault(name, set()).update(needed)
-    return columns
+def write_table(con: duckdb.DuckDBPyConnection, name: str, query: str, values: Sequence[object] = ()) -> None:
+    """Write a relation into a file: `name` is that of the file and of the relation, with a dot between."""
+    con.execute(f"CREATE TABLE {name} AS {query}", values)
 
 
-_COMMENT = re.compile(r"--[^\n]*")
-_LOCAL = re.compile(r"\b(\w+)\s+AS\s+(?:(?:NOT\s+)?MATERIALIZED\s+)?\(")
-_READ = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)")
-_WORD = re.compile(r"\w+")
-_STAR = re.compile(r"(?:\bSELECT|\bDISTINCT|,|\.)\s*\*|^FROM\b(?!.*\bSELECT\b)", re.DOTALL)
-"""Every column: `*`, `t.*`, or DuckDB's `FROM t` alone."""
+def write_view(con: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+    """Write into a file what a relation is called besides."""
+    con.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
 
-def gather(
-    query: str,
-    rooms: tuple[str, ...],
-    known: Collection[str],
-    brought: Callable[[str, str], bool] = lambda room, name: False,
-) -> dict[str, str]:
-    """The relations that a query reads and that are not known, by name, those that they read first.
-
-    `brought` is asked for each whether it can be had, so that nothing it reads is needed.
-    """
-    found: dict[str, str] = {}
-    _collect(query, rooms, set(known), found, brought)
-    return found
+def comment(con: duckdb.DuckDBPyConnection, kind: Literal["TABLE", "VIEW", "COLUMN"], name: str, text: str) -> None:
+    """Write into a file what a relation or a column is."""
+    con.execute(f"COMMENT ON {kind} {name} IS '{quoted(text)}'")
 
 
-def _collect(
-    query: str, rooms: tuple[str, ...], known: set[str], found: dict[str, str], brought: Callable[[str, str], bool]
-) -> None:
-    text = _COMMENT.sub("", query)
-    local = set(_LOCAL.findall(text))
-    for name in _READ.findall(text):
-        if name in known or name in found or name in local:
-            continue
-        room = next((room for room in rooms if has_sql(room, name)), None)
-        if room is None:
-            continue
-        if brought(room, name):
-            known.add(name)
-            continue
-        text = sql(room, name)
-        _collect(text, rooms, known, found, brought)
-        found[name] = text
+def quoted(text: object) -> str:
+    """A path or a text as it stands between quotes."""
+    return str(text).replace("'", "''")

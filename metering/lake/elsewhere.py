@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary, finalize
 import duckdb
 import pyarrow as pa
 
+from metering.lake.duck import every
+
 if TYPE_CHECKING:
     from metering.lake.store import File
 
@@ -84,7 +86,7 @@ def tell(con: duckdb.DuckDBPyConnection, name: str) -> None:
     """Tell the engine behind a connection, if there is one, what a small relation holds now."""
     if con in _BEHIND:
         _forget(con)
-        _BEHIND[con].engine.give(name, con.sql(f"FROM {name}").to_arrow_table())
+        _BEHIND[con].engine.give(name, con.sql(every(name)).to_arrow_table())
 
 
 def untell(con: duckdb.DuckDBPyConnection, name: str) -> None:

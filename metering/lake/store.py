@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
-from metering.lake.duck import FEW, add, every, give, give_files, view
+from metering.lake.duck import FEW, add, drop, every, give, give_files, view
 from metering.lake.elsewhere import Compute, Parts, compute_elsewhere
 from metering.lake.files import Changed, Claim, Files, Folder, sha256_of
 from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
@@ -405,7 +405,7 @@ class Lake:
         """Define the rows of a table that some parts hold as a relation, those that `cut` leaves."""
         files = [file for part in parts if (file := getattr(part, table)) is not None]
         if not files:
-            con.execute(f"DROP VIEW IF EXISTS {name}")
+            drop(con, name, "VIEW")
             con.register(name, empty_table(table))
             return
         old = [file for file in files if table == "events" and file.layout == FIRST_LAYOUT]

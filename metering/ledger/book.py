@@ -200,6 +200,13 @@ def insert_rows(con: sa.Connection, table: str, names: Sequence[str], rows: Iter
         con.exec_driver_sql(statement, [_encoded(row, encoders) for row in part] if encoders else part)
 
 
+def hand_in(con: sa.Connection, name: str, column: str, texts: Iterable[str]) -> None:
+    """Hand in texts, each once, as a temporary table of one column, which the next of that name replaces."""
+    con.exec_driver_sql(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({column} TEXT PRIMARY KEY)")
+    con.exec_driver_sql(f"DELETE FROM {name}")
+    con.exec_driver_sql(f"INSERT INTO {name} VALUES ({_sign(con.dialect)})", [(text,) for text in texts])
+
+
 Encoders = dict[int, Callable[[Any], Any]]
 """What makes of a value what the driver takes, by its place in a row."""
 
@@ -216,10 +223,15 @@ def _insertion(table: sa.Table, names: tuple[str, ...], dialect: sa.Dialect) -> 
     """The statement with a parameter for each column, and the encoders of the columns that need one."""
     quote = dialect.identifier_preparer.quote
     processors = (table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names)
-    sign = "?" if dialect.paramstyle == "qmark" else "%s"
+    sign = _sign(dialect)
     columns = ", ".join(quote(name) for name in names)
     statement = f"INSERT INTO {quote(table.name)} ({columns}) VALUES ({', '.join([sign] * len(names))})"
     return statement, {place: encode for place, encode in enumerate(processors) if encode is not None}
+
+
+def _sign(dialect: sa.Dialect) -> str:
+    """What stands for a value in a statement of a driver's own."""
+    return "?" if dialect.paramstyle == "qmark" else "%s"
 
 
 def change(con: sa.Connection, table: str, key: Mapping[str, Any], **values: Any) -> None:

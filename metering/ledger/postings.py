@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from metering.ledger.book import insert_rows
+from metering.ledger.book import hand_in, insert_rows
 from metering.ledger.tables import metadata
 from metering.schema import table as schema
 from metering.sql import sql
@@ -90,10 +90,7 @@ def refresh_status(con: sa.Connection, invoices: Iterable[str]) -> None:
     wanted = sorted(invoices)
     if not wanted:
         return
-    con.exec_driver_sql("CREATE TEMP TABLE IF NOT EXISTS touched (invoice TEXT PRIMARY KEY)")
-    con.exec_driver_sql("DELETE FROM touched")
-    sign = "?" if con.dialect.paramstyle == "qmark" else "%s"
-    con.exec_driver_sql(f"INSERT INTO touched VALUES ({sign})", [(name,) for name in wanted])
+    hand_in(con, "touched", "invoice", wanted)
     con.exec_driver_sql(sql("ledger", "refresh_status"))
 
 

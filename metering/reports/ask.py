@@ -15,7 +15,7 @@ from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import answer, compose, connect, give_files, reads
+from metering.lake import answer, compose, connect, every, give_files, reads
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
 from metering.schema import empty_table, tables
@@ -39,9 +39,9 @@ _LONG = {
     *("idle", "quarantine", "ledger"),
 }
 """Reports with rows for every snapshot, or for each of its days, or for everything that was posted."""
-_CURRENCIES = "SELECT account_id, currency FROM current_accounts"
-_RESOLVED = "SELECT id FROM quarantine_resolutions"
-_CLOSED = "SELECT month FROM closes ORDER BY month"
+_CURRENCIES = every("current_accounts", "account_id, currency")
+_RESOLVED = every("quarantine_resolutions", "id")
+_CLOSED = every("closes", "month", order="month")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -22,6 +22,7 @@ import msgspec
 
 from metering import __version__
 from metering.home import Home
+from metering.lake import attached, count, every, single
 from metering.lake.files import sha256_of
 from metering.reports.ask import Desk
 from metering.shipped import shipped
@@ -73,7 +74,7 @@ class Before:
         """The rows that still hold."""
         if table in WITH_ENDS:
             return sql("reports", "carried_ends").format(table=table, since=self.since, now=self.now, first=self.first)
-        return f"SELECT * FROM before.{table} WHERE month < '{self.first}'"
+        return every(f"before.{table}", cut=f"month < '{self.first}'")
 
 
 def note_of(desk: Desk) -> Note | None:
@@ -120,9 +121,7 @@ def earlier(desk: Desk, note: Note | None, file: Path) -> Iterator[Before | None
         yield None
         return
     with attached(desk.con, file, "before", "(READ_ONLY)"):
-        ((lost,),) = desk.con.execute(
-            sql("reports", "not_carried").format(first=before.first, since=before.since)
-        ).fetchall()
+        lost = single(desk.con, sql("reports", "not_carried").format(first=before.first, since=before.since))
         yield replace(before, is_billed_alike=before.is_billed_alike and not lost)
 
 
@@ -140,7 +139,7 @@ def _before(desk: Desk, note: Note, file: Path) -> Before | None:
     told = _told_since(desk, last.batch, note.batch)
     zone = desk.home.config.billing.zone
     first = Month.of(last.now if told is None else min(told, last.now), zone)
-    ((closed,),) = desk.con.execute("SELECT coalesce(max(month), '') FROM closes").fetchall()
+    closed = single(desk.con, sql("reports", "last_closed"))
     return Before(first, first.bounds(zone)[0], note.now, last.billed == note.billed, closed < str(first))
 
 
@@ -148,23 +147,7 @@ def _told_since(desk: Desk, after: int, through: int) -> int | None:
     """The earliest instant that the events of some batches tell of."""
     con, lake = desk.con, desk.home.lake
     lake.attach_events(con, "new_events", after, through)
-    ((retracting,),) = con.execute("SELECT count(*) FROM new_events WHERE type = 'event.retracted'").fetchall()
+    retracting = count(con, every("new_events", cut="type = 'event.retracted'"))
     lake.attach_events(con, "retractable_events", 0, through if retracting else 0)
-    since: list[tuple[int | None]] = con.execute(sql("reports", "told_since")).fetchall()
-    return since[0][0]
-
-
-@contextmanager
-def attached(con: duckdb.DuckDBPyConnection, path: Path, name: str, how: str) -> Iterator[None]:
-    """A DuckDB file under a name, which all connections of the engine share; let go of whatever happens."""
-    quoted = str(path).replace("'", "''")
-    con.execute(f"ATTACH '{quoted}' AS {name} {how}")
-    try:
-        yield
-    except BaseException:
-        with suppress(duckdb.Error):
-            con.execute("ROLLBACK")
-        with suppress(duckdb.Error):
-            con.execute(f"DETACH {name}")
-        raise
-    con.execute(f"DETACH {name}")
+    since: int | None = single(con, sql("reports", "told_since"))
+    return since

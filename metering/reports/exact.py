@@ -122,10 +122,12 @@ def _readable(report: Report, rows: pa.Table) -> pa.Table:
 
 def _select(report: Report, value: _Value, rows: str) -> str:
     """Currencies are looked at once a row: once a column costs the planner a tenth of a second."""
+    from metering.lake import every
+
     columns = ", ".join(f'{value(column)} AS "{column.name}"' for column in report.columns)
     if any(column.kind == "money" for column in report.columns):
-        rows = f"(SELECT *, {_digits()} AS {_MINOR} FROM {rows} AS report)"
-    return f"SELECT {columns} FROM {rows} AS report"
+        rows = f"({every(f'{rows} AS report', f'*, {_digits()} AS {_MINOR}')})"
+    return every(f"{rows} AS report", columns)
 
 
 def _shown(column: ReportColumn) -> str:

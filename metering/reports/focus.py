@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from metering.errors import UsageError, unwritable
 from metering.home import Home
+from metering.lake import every
 from metering.reports.ask import Desk, Filter
 from metering.reports.catalog import Report, ReportColumn
 from metering.reports.query import Queried
@@ -54,7 +55,7 @@ def write_focus(home: Home, month: Month, folder: str, format: str) -> Iterator[
 
 
 def _check_closed(con: duckdb.DuckDBPyConnection, month: Month) -> None:
-    closed = [row[0] for row in con.execute("FROM closes SELECT month ORDER BY month").fetchall()]
+    closed = [row[0] for row in con.execute(every("closes", "month", order="month")).fetchall()]
     if str(month) not in closed:
         raise UsageError(
             f"{month} is not closed: there are no invoices to export.",

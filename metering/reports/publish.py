@@ -18,10 +18,23 @@ from metering import __version__
 from metering.durable import sync
 from metering.errors import DONE, MeteringError
 from metering.home import Home, Run
-from metering.lake import compose
+from metering.lake import (
+    add,
+    attached,
+    comment,
+    compose,
+    drop,
+    every,
+    give_rows,
+    table,
+    together,
+    view,
+    write_table,
+    write_view,
+)
 from metering.reports.ask import GIVEN, Desk, at_desk, state_of
 from metering.reports.catalog import Report, reports
-from metering.reports.earlier import AS_BEFORE, Before, Note, attached, earlier, leave_note, note_of
+from metering.reports.earlier import AS_BEFORE, Before, Note, earlier, leave_note, note_of
 from metering.reports.exact import exact_select
 from metering.sql import sql
 from metering.usage import meter
@@ -108,11 +121,10 @@ def _build(desk: Desk, part: Path, path: Path) -> Note | None:
         for report in published():
             if report.name not in OF_USAGE:
                 _create(desk, report, before)
-        desk.con.execute("BEGIN")
-        for report in published():
-            describe(desk.con, report, "published.")
-        _stamp(desk.con, state_of(desk.home))
-        desk.con.execute("COMMIT")
+        with together(desk.con):
+            for report in published():
+                describe(desk.con, report, "published.")
+            _stamp(desk.con, state_of(desk.home))
     return note
 
 
@@ -127,24 +139,23 @@ def _build_usage(desk: Desk, before: Before | None) -> None:
     since = before.first if before else None
     desk.ask_months(since)
     desk.usage(since, alive_after=before.alive_after if before else None)
-    usage_of_projects = compose(con, "SELECT * FROM project_usage", "usage")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE project_usage AS {usage_of_projects}")
+    table(con, "project_usage", compose(con, every("project_usage"), "usage"))
     for name in OF_MONTHS:
         _fill(desk, known[name], before)
     billed = before if before and before.is_billed_alike else None
     if billed is not before:
-        con.execute("DROP TABLE temp.project_usage")
+        drop(con, "project_usage")
         desk.ask_months(None)
         desk.difference("usage-difference")
     _fill(desk, known["usage-difference"], billed)
-    con.execute("DROP TABLE IF EXISTS temp.project_usage")
+    drop(con, "project_usage")
     desk.allocations("billed-usage-by-snapshot")
     if billed is None or not billed.is_closed_before:
         # What was billed may have turned out to end before the months.
         desk.usage(since, alive_after=meter.EVER)
-    con.execute(f"CREATE OR REPLACE TEMP VIEW usage_by_snapshot AS {sql('reports', 'published_sizes')}")
+    view(con, "usage_by_snapshot", sql("reports", "published_sizes"))
     _fill(desk, known["billed-usage-by-snapshot"], billed)
-    con.execute("DROP VIEW temp.usage_by_snapshot")
+    drop(con, "usage_by_snapshot", "VIEW")
     desk.usage_by_day(since)
     _fill(desk, known["usage-by-day"], before)
     desk.ask_months(None)
@@ -153,7 +164,7 @@ def _build_usage(desk: Desk, before: Before | None) -> None:
 def _create(desk: Desk, report: Report, before: Before | None) -> None:
     """The table of a report; taken as it was where nothing that it is made of has changed."""
     if before and before.is_billed_alike and report.name in AS_BEFORE:
-        desk.con.execute(f"CREATE TABLE published.{table_name(report)} AS FROM before.{table_name(report)}")
+        write_table(desk.con, f"published.{table_name(report)}", every(f"before.{table_name(report)}"))
         return
     desk.prepare(report.name)
     _fill(desk, report, None)
@@ -164,10 +175,10 @@ def _fill(desk: Desk, report: Report, before: Before | None) -> None:
     name = f"published.{table_name(report)}"
     rows = exact_rows(desk, report)
     if before is None:
-        desk.con.execute(f"CREATE TABLE {name} AS {rows}")
+        write_table(desk.con, name, rows)
     else:
-        desk.con.execute(f"CREATE TABLE {name} AS {before.rows(table_name(report))}")
-        desk.con.execute(f"INSERT INTO {name} {rows}")
+        write_table(desk.con, name, before.rows(table_name(report)))
+        add(desk.con, name, rows)
 
 
 def exact_rows(desk: Desk, report: Report) -> str:
@@ -178,22 +189,18 @@ def exact_rows(desk: Desk, report: Report) -> str:
 def describe(con: duckdb.DuckDBPyConnection, report: Report, where: str = "") -> None:
     """Write the data dictionary onto a report's table, and make it answer to the report's own name too."""
     name = f"{where}{table_name(report)}"
-    con.execute(f"COMMENT ON TABLE {name} IS '{_quoted(report.grain)}'")
+    comment(con, "TABLE", name, report.grain)
     for column in report.columns:
-        note = _NOTES.get(column.kind, "")
-        con.execute(f"COMMENT ON COLUMN {name}.\"{column.name}\" IS '{_quoted(column.doc + note)}'")
+        comment(con, "COLUMN", f'{name}."{column.name}"', column.doc + _NOTES.get(column.kind, ""))
     if table_name(report) != report.name:
-        con.execute(f'CREATE OR REPLACE VIEW {where}"{report.name}" AS FROM {table_name(report)}')
-        con.execute(f"COMMENT ON VIEW {where}\"{report.name}\" IS 'The same as {table_name(report)}.'")
+        write_view(con, f'{where}"{report.name}"', every(table_name(report)))
+        comment(con, "VIEW", f'{where}"{report.name}"', f"The same as {table_name(report)}.")
 
 
 def _stamp(con: duckdb.DuckDBPyConnection, state: dict[str, str]) -> None:
-    con.execute("CREATE TABLE published.about (what VARCHAR, value VARCHAR)")
-    con.executemany("INSERT INTO published.about VALUES (?, ?)", [["version", __version__], *map(list, state.items())])
-    con.execute("COMMENT ON TABLE published.about IS 'When and of what this file was made.'")
-    con.execute("COMMENT ON COLUMN published.about.what IS 'What is said of the file.'")
-    con.execute("COMMENT ON COLUMN published.about.value IS 'It.'")
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
+    give_rows(con, "about", {"what": "VARCHAR", "value": "VARCHAR"}, [("version", __version__), *state.items()])
+    write_table(con, "published.about", every("about"))
+    drop(con, "about")
+    comment(con, "TABLE", "published.about", "When and of what this file was made.")
+    comment(con, "COLUMN", "published.about.what", "What is said of the file.")
+    comment(con, "COLUMN", "published.about.value", "It.")

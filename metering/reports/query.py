@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import connect
+from metering.lake import connect, every, nothing, write_table
 from metering.reports.ask import Desk, at_desk
 from metering.reports.catalog import Report, ReportColumn
 from metering.reports.publish import KINDS, describe, exact_rows, published, table_name
@@ -37,7 +37,7 @@ class Queried:
         con = connect(ordered=True)
         con.register("answer", self.rows)
         shown = (_shown(f'"{_escaped(name)}"', kind) for name, kind in zip(*_described(con), strict=True))
-        return con.sql(f"SELECT {', '.join(shown)} FROM answer").to_arrow_table()
+        return con.sql(every("answer", ", ".join(shown))).to_arrow_table()
 
     def typed(self) -> pa.Table:
         """The rows."""
@@ -86,11 +86,11 @@ def _give_reports(con: duckdb.DuckDBPyConnection, desk: Desk, query: str) -> Non
         if report in named:
             desk.prepare(report.name)
             con.register("rows_of_report", desk.con.sql(exact_rows(desk, report)).to_arrow_table())
-            con.execute(f"CREATE OR REPLACE TABLE {name} AS FROM rows_of_report")
+            write_table(con, name, every("rows_of_report"))
             con.unregister("rows_of_report")
         else:
-            columns = ", ".join(f'"{column.name}" {KINDS.get(column.kind, "VARCHAR")}' for column in report.columns)
-            con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
+            kinds = {column.name: KINDS.get(column.kind, "VARCHAR") for column in report.columns}
+            write_table(con, name, nothing(kinds))
         describe(con, report)
 
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from metering.config import Engine
 from metering.errors import MeteringError
-from metering.lake.duck import gather
+from metering.lake.duck import every, nothing
 from metering.lake.elsewhere import Parts
 from metering.lake.layout import FIRST_LAYOUT
+from metering.lake.relations import gather
 from metering.schema import arrow_schema, empty_table
 from metering.spark.session import open_session, told
 from metering.sql import has_sql, sql
@@ -63,7 +64,7 @@ class OnCluster:
         session = self.open()
         with told(self._settings):
             self._keep_wanted(session)
-            self._define(session, f"SELECT * FROM {name}", self._given)
+            self._define(session, every(name), self._given)
             return session.table(name).toArrow()
 
     def close(self) -> None:
@@ -152,8 +153,7 @@ def _frame(session: SparkSession, rows: pa.Table) -> DataFrame:
     """Rows on the cluster; Spark Connect takes no table without rows."""
     if rows.num_rows:
         return session.createDataFrame(rows)
-    columns = ", ".join(f"CAST(NULL AS {_TYPES[field.type]}) AS {field.name}" for field in rows.schema)
-    return session.sql(f"SELECT {columns} WHERE false")
+    return session.sql(nothing({field.name: _TYPES[field.type] for field in rows.schema}))
 
 
 def _bound(session: SparkSession, kept: DataFrame) -> DataFrame:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from metering import __version__
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home
-from metering.lake import Manifest, compose
+from metering.lake import Manifest, compose, every, single
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
@@ -107,8 +107,7 @@ def _unresolved(home: Home, manifest: Manifest) -> int:
 
 def _alive(con: duckdb.DuckDBPyConnection, now: int) -> int:
     meter.set_periods(con, [meter.Period("now", now, now + 1)])
-    ((count,),) = con.execute(compose(con, "SELECT snapshots FROM alive_count", "usage")).fetchall()
-    return int(count)
+    return int(single(con, compose(con, every("alive_count", "snapshots"), "usage")))
 
 
 def _of_money(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:

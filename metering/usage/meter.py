@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from metering.errors import MeteringError
-from metering.lake import answer, compose, drop, every, give, has, table
+from metering.lake import answer, compose, drop, every, give, give_rows, has, table
 from metering.lake.elsewhere import keep, tell, untell
 from metering.sql import sql
 from metering.usage.kept import is_kept, narrow
@@ -266,12 +266,8 @@ def _of_all_time(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def _give(con: duckdb.DuckDBPyConnection, name: str, rows: Iterable[tuple[object, ...]]) -> None:
     """Make a small relation of rows."""
-    columns = _GIVEN[name]
-    values = list(rows)
-    lists = [[row[i] for row in values] for i in range(len(columns))]
-    fields = ", ".join(f"CAST(unnest(?) AS {kind}) AS {column}" for column, kind in columns.items())
     con.unregister(name)
-    table(con, name, f"SELECT {fields}", lists)
+    give_rows(con, name, _GIVEN[name], rows)
     tell(con, name)
 
 
