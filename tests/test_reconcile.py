@@ -69,6 +69,14 @@ def test_an_intent_that_the_ledger_does_not_know(billed: Home) -> None:
     assert told(differences(billed, "--since", "2026-06-01")) == [("unknown_intent", "INV-2026-05-000009", "7.00")]
 
 
+def test_an_intent_that_arrived_late_is_told_until_somebody_cancels_it(billed: Home) -> None:
+    gateway = sandbox(billed)
+    made = gateway.create(Order("INV-2026-05-000001/1", "INV-2026-05-000001", "cus_x", "USD", 500), "late")
+    assert told(differences(billed)) == [("unknown_intent", "INV-2026-05-000001", "0.00")]
+    gateway.cancel(made.ref, "by hand")
+    assert differences(billed, exit_code=0) == []
+
+
 def test_a_success_that_is_not_recorded_and_a_card_refund_made_outside(billed: Home) -> None:
     refs = {row["invoice"]: row["gateway_ref"] for row in billed.report("payments")}
     gateway = sandbox(billed)

@@ -141,14 +141,14 @@ def test_a_history_closes_to_the_same_books_with_and_without(
 def test_a_close_rates_again_only_what_changed(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many months are closed: what is rated is the closing month, and what late events changed."""
     rated: list[list[tuple[str, str]]] = []
-    rate_usage = drafting.rate_usage
+    lines = drafting._lines
 
-    def spy(usage: Any, *rest: Any) -> Any:
+    def spy(inputs: Any, prices: Any, usage: Any, *rest: Any) -> Any:
         sums = list(usage)
         rated.append(sorted((each.month, each.account_id) for each in sums))
-        return rate_usage(sums, *rest)
+        return lines(inputs, prices, sums, *rest)
 
-    monkeypatch.setattr(drafting, "rate_usage", spy)
+    monkeypatch.setattr(drafting, "_lines", spy)
     home = Home(tmp_path / "home")
     home.prices(*PRICES)
     home.accounts("acc-1,USD,19,", "acc-2,USD,0,")
@@ -164,21 +164,21 @@ def test_a_close_rates_again_only_what_changed(tmp_path: Path, kept: None, monke
     home.events("2026-03-02 deleted two\n", "late.jsonl")
     # Of April nothing of the second account is left: what is rated for it is nothing, and its line is taken back.
     assert close("2026-05") == [("2026-03", "acc-2"), ("2026-05", "acc-1")]
-    lines = home.report("invoice-lines", "--month", "2026-05", "--account", "acc-2")
-    assert [(line["kind"], line["month"]) for line in lines] == [("adjustment", "2026-03"), ("adjustment", "2026-04")]
+    made = home.report("invoice-lines", "--month", "2026-05", "--account", "acc-2")
+    assert [(line["kind"], line["month"]) for line in made] == [("adjustment", "2026-03"), ("adjustment", "2026-04")]
     assert close("2026-06") == [("2026-06", "acc-1")]
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[set[tuple[str, str]]]:
     """The earlier months and accounts that each close with a state rates again."""
     rated: list[set[tuple[str, str]]] = []
-    rate = drafting._rate
+    usage = drafting._usage
 
-    def spy(home: Any, inputs: Any, earlier: set[tuple[str, str]]) -> Any:
+    def spy(home: Any, inputs: Any, con: Any, earlier: set[tuple[str, str]]) -> Any:
         rated.append(earlier)
-        return rate(home, inputs, earlier)
+        return usage(home, inputs, con, earlier)
 
-    monkeypatch.setattr(drafting, "_rate", spy)
+    monkeypatch.setattr(drafting, "_usage", spy)
     return rated
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from metering.ledger.book import insert
+from metering.ledger.book import MOST_ROWS, insert
 from metering.ledger.postings import Journal, credit_grant, topup
 from metering.ledger.tables import metadata
 from metering.schema import table as schema
@@ -25,8 +25,8 @@ FUNDS_EXTRAS = ("expires",)
 _CARD_LIKE = re.compile(r"(?:\d[ -]?){12,18}\d")
 
 
-def current_accounts(con: sa.Connection) -> dict[str, dict[str, Any]]:
-    """The version in force of every account."""
+def current_versions(con: sa.Connection) -> sa.CursorResult[Any]:
+    """The version in force of every account, in the order of account ids, read as they are gone through."""
     table = metadata().tables["account_versions"]
     newest = (
         sa.select(table.c.account_id, sa.func.max(table.c.version).label("version"))
@@ -38,11 +38,16 @@ def current_accounts(con: sa.Connection) -> dict[str, dict[str, Any]]:
         .join(newest, sa.and_(table.c.account_id == newest.c.account_id, table.c.version == newest.c.version))
         .order_by(table.c.account_id)
     )
+    return con.execute(query, execution_options={"yield_per": MOST_ROWS})
+
+
+def current_accounts(con: sa.Connection) -> dict[str, dict[str, Any]]:
+    """The version in force of every account."""
     names = schema("account_versions").names
     # Most accounts have most values in common: each is kept once.
     once: dict[str | int, str | int] = {}
     found: dict[str, dict[str, Any]] = {}
-    for row in con.execute(query):
+    for row in current_versions(con):
         found[row[0]] = {name: once.setdefault(value, value) for name, value in zip(names, row, strict=True)}
     return found
 

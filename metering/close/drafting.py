@@ -1,4 +1,8 @@
-"""From inputs and events to lines: what every account is billed, before any money is looked at."""
+"""From inputs and events to lines: what every account is billed, before any money is looked at.
+
+Accounts are gone through one by one, in order, and their lines are kept as columns: a close must not need more
+memory than the rows that it writes.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,27 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import pairwise
+from heapq import merge
+from itertools import groupby, pairwise
+from operator import itemgetter
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from metering.charges.prices import MonthPrices
-from metering.charges.rating import ChargeKey, Rated, UsageSum, rate_usage
+from metering.charges.prices import MonthPrices, PriceKey
+from metering.charges.rating import ChargeKey, Rated, Unbillable, UsageSum, rate_usage
 from metering.charges.stored import in_force
-from metering.close.inputs import Inputs, digest
+from metering.close.columns import Columns, blocks, rows_of
+from metering.close.inputs import Inputs, ListDigest
 from metering.home import Home
 from metering.invoices.lines import USAGE, Issued, Line, add_tax, make_lines
 from metering.lake import connect
+from metering.ledger.book import MOST_ROWS
 from metering.ledger.tables import metadata
+from metering.schema import arrow_schema
+from metering.schema import table as schema
 from metering.state import open_usage
 from metering.state.changes import Pair
 from metering.usage import meter
@@ -37,8 +48,14 @@ class Draft:
     account_id: str
     currency: str
     lines: list[Line]
-    subtotal_minor: int
-    tax_minor: int
+
+    @property
+    def subtotal_minor(self) -> int:
+        return sum(line.amount_minor for line in self.lines)
+
+    @property
+    def tax_minor(self) -> int:
+        return sum(line.tax_minor for line in self.lines)
 
     @property
     def total_minor(self) -> int:
@@ -50,11 +67,62 @@ class Drafts:
     """What a close bills, what it cannot bill, and the hash by which a person approves it."""
 
     inputs: Inputs
-    rated: Rated
-    invoices: list[Draft]
+    lines: pa.Table
+    """The lines as the ledger will have them, in the order of their key."""
+    rated: RatedUsage
+    totals: dict[str, int]
+    """What is invoiced, by currency."""
+    byte_micros: int
+    """The usage of the closing month that is billed."""
     hash: str
     usage: duckdb.DuckDBPyConnection = field(repr=False)
     """The relations of usage that they were computed from."""
+
+    @property
+    def invoices(self) -> Iterator[Draft]:
+        """The invoices, each made again from its lines as it is asked for."""
+        for number, rows in groupby(rows_of(self.lines), key=itemgetter(0)):
+            members = list(rows)
+            lines = [
+                Line(kind, month, account, sku, region, Decimal(price), int(byte_micros), amount, rate, tax)
+                for _, _, kind, month, account, sku, region, price, byte_micros, _, amount, rate, tax in members
+            ]
+            yield Draft(number, lines[0].account_id, members[0][_CURRENCY], lines)
+
+
+class RatedUsage:
+    """What pricing the usage of all accounts, one after the other, leaves beside their charges."""
+
+    def __init__(self) -> None:
+        self._prices = Columns(_RATED)
+        self.gaps: dict[str, set[PriceKey]] = defaultdict(set)
+        """The keys of the current price list that priced usage of a closed month which its stored lists did not."""
+        self.unbillable: list[Unbillable] = []
+
+    def add(self, rated: Rated) -> None:
+        """Take what was rated of one account."""
+        self._prices.extend((*usage[:2], *usage[3:6], format_price(price)) for usage, price in rated.prices)
+        for month, keys in rated.gaps.items():
+            self.gaps[month] |= keys
+        self.unbillable += rated.unbillable
+
+    def prices(self) -> pa.Table:
+        """What priced each stretch of usage."""
+        return self._prices.table()
+
+
+_RATED = pa.schema(
+    [
+        ("month", pa.string()),
+        ("period_start", pa.int64()),
+        ("account_id", pa.string()),
+        ("sku", pa.string()),
+        ("region", pa.string()),
+        ("price_per_gb_hour", pa.string()),
+    ]
+)
+_CURRENCY = 9
+"""The place of the currency among the columns of a line."""
 
 
 def open_meter(home: Home, inputs: Inputs, *, all_events: bool = True) -> duckdb.DuckDBPyConnection:
@@ -90,40 +158,55 @@ def draft(home: Home, con: sa.Connection, inputs: Inputs, earlier: set[Pair] | N
     computes all of them from all events, as one that is only looked at again must be.
     """
     usage = open_meter(home, inputs, all_events=earlier is None)
-    rated = rate_all(home, inputs, usage) if earlier is None else _rate(home, inputs, usage, earlier)
-    lines = make_lines(
-        str(inputs.month),
-        rated.charges,
-        issued_before(con, str(inputs.month), earlier),
-        inputs.currency_of,
-        inputs.gigabyte_bytes,
-    )
-    return Drafts(inputs, rated, list(drafts_of(inputs, lines)), _hash(inputs, lines), usage)
+    used = _all_usage(home, inputs, usage) if earlier is None else _usage(home, inputs, usage, earlier)
+    issued = issued_before(con, str(inputs.month), earlier)
+    rated = RatedUsage()
+    lines = _lines(inputs, prices_in_force(home, inputs), used, issued, rated)
+    made = Columns(arrow_schema("invoice_lines"))
+    digest = ListDigest(inputs.hash)
+    totals: dict[str, int] = defaultdict(int)
+    byte_micros = 0
+    for drafts in blocks(drafts_of(inputs, lines)):
+        for draft in drafts:
+            totals[draft.currency] += draft.total_minor
+            byte_micros += sum(line.byte_micros for line in draft.lines if line.kind == USAGE)
+            made.extend(line_rows(draft))
+        digest.add([_hashed(line) for draft in drafts for line in draft.lines])
+    table = made.table().sort_by([(name, "ascending") for name in schema("invoice_lines").key]).combine_chunks()
+    return Drafts(inputs, table, rated, totals, byte_micros, digest.hexdigest(), usage)
 
 
-def rate_all(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection) -> Rated:
-    """Meter and rate the closing month and every earlier one, from the events that the close counts."""
+def rated_prices(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection) -> pa.Table:
+    """What priced each stretch of usage of the closing month and every earlier one, computed again from the events."""
+    rated = RatedUsage()
     prices = prices_in_force(home, inputs)
+    for _, members in groupby(_all_usage(home, inputs, usage), key=_account):
+        rated.add(rate_usage(members, inputs.currency_of, prices))
+    return rated.prices()
+
+
+def _all_usage(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection) -> Iterator[UsageSum]:
+    """The usage of the closing month and every earlier one, from the events that the close counts."""
     bounds = {**inputs.closed, str(inputs.month): (inputs.period_start, inputs.period_end)}
-    meter.set_periods(usage, periods_of(bounds, prices))
-    return rate_usage(sums(usage), inputs.currency_of, prices)
+    meter.set_periods(usage, periods_of(bounds, prices_in_force(home, inputs)))
+    return sums(usage)
 
 
-def _rate(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection, earlier: set[Pair]) -> Rated:
-    """Meter and rate the closing month, and of earlier ones only some accounts."""
+def _usage(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection, earlier: set[Pair]) -> Iterator[UsageSum]:
+    """The usage of the closing month, and in earlier ones that of some accounts."""
     prices = prices_in_force(home, inputs)
-    found: list[UsageSum] = []
+    before: Iterator[UsageSum] = iter(())
     if earlier:
         bounds = {month: inputs.closed[month] for month, _ in earlier}
         meter.set_periods(usage, periods_of(bounds, prices))
-        found += sums(usage, sorted(earlier))
+        before = sums(usage, sorted(earlier))
     meter.set_periods(usage, periods_of({str(inputs.month): (inputs.period_start, inputs.period_end)}, prices))
-    return rate_usage([*found, *sums(usage)], inputs.currency_of, prices)
+    return merge(before, sums(usage), key=_account)
 
 
 def sums(con: duckdb.DuckDBPyConnection, pairs: Sequence[Pair] | None = None) -> Iterator[UsageSum]:
-    """The usage in the periods set, as rating takes it; of all, or of some months and accounts."""
-    return usage_sums(meter.account_usage(con, pairs))
+    """The usage in the periods set, as rating takes it, by account; of all, or of some months and accounts."""
+    return usage_sums(meter.account_usage(con, pairs, by="account_id"))
 
 
 def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
@@ -134,77 +217,116 @@ def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
             yield UsageSum(month, start, end, account, sku, region, int(byte_micros))
 
 
-def drafts_of(inputs: Inputs, lines: Mapping[str, list[Line]]) -> Iterable[Draft]:
+def _lines(
+    inputs: Inputs,
+    prices: Mapping[str, MonthPrices],
+    usage: Iterable[UsageSum],
+    issued: Iterable[tuple[ChargeKey, Issued]],
+    rated: RatedUsage,
+) -> Iterator[tuple[str, list[Line]]]:
+    """The lines of each account that has any; `usage` and `issued` come in the order of account ids.
+
+    What rating leaves beside the charges is added to `rated`.
+    """
+    month, currency_of, gigabyte = str(inputs.month), inputs.currency_of, inputs.gigabyte_bytes
+    both: Iterable[UsageSum | tuple[ChargeKey, Issued]] = merge(usage, issued, key=_account)
+    for _, members in groupby(both, key=_account):
+        used: list[UsageSum] = []
+        before: dict[ChargeKey, Issued] = {}
+        for one in members:
+            if isinstance(one, UsageSum):
+                used.append(one)
+            else:
+                before[one[0]] = one[1]
+        found = rate_usage(used, currency_of, prices)
+        rated.add(found)
+        yield from make_lines(month, found.charges, before, currency_of, gigabyte).items()
+
+
+def _account(one: UsageSum | tuple[ChargeKey, Issued]) -> str:
+    return one.account_id if isinstance(one, UsageSum) else one[0].account_id
+
+
+def drafts_of(inputs: Inputs, lines: Iterable[tuple[str, list[Line]]]) -> Iterator[Draft]:
     """Number and tax the lines of each account."""
-    month, currency_of = str(inputs.month), inputs.currency_of
-    for count, (account, members) in enumerate(lines.items(), 1):
-        current = inputs.accounts[account]["tax_rate"]
+    month = str(inputs.month)
+    for count, (account, members) in enumerate(lines, 1):
+        current = inputs.accounts[account].tax_rate
 
         def rate_of(line: Line, account: str = account, current: str = current) -> str:
             return current if line.kind == USAGE else inputs.tax_rates.get((line.month, account), current)
 
-        tax = add_tax(members, rate_of)
-        subtotal = sum(line.amount_minor for line in members)
-        yield Draft(f"INV-{month}-{count:06}", account, currency_of[account], members, subtotal, tax)
+        add_tax(members, rate_of)
+        yield Draft(f"INV-{month}-{count:06}", account, inputs.accounts[account].currency, members)
 
 
-def _hash(inputs: Inputs, lines: Mapping[str, list[Line]]) -> str:
-    return digest(
-        [
-            inputs.hash,
-            [
-                [
-                    account,
-                    line.kind,
-                    line.month,
-                    line.sku,
-                    line.region,
-                    format_price(line.price_per_gb_hour),
-                    str(line.byte_micros),
-                    line.amount_minor,
-                    line.tax_rate,
-                    line.tax_minor,
-                ]
-                for account, members in lines.items()
-                for line in members
-            ],
-        ]
+def line_rows(draft: Draft) -> Iterator[tuple[Any, ...]]:
+    """The lines of a draft as the ledger stores them, each in the order of its columns."""
+    for count, line in enumerate(draft.lines, 1):
+        yield (
+            draft.number,
+            count,
+            line.kind,
+            line.month,
+            line.account_id,
+            line.sku,
+            line.region,
+            format_price(line.price_per_gb_hour),
+            line.byte_micros,
+            draft.currency,
+            line.amount_minor,
+            line.tax_rate,
+            line.tax_minor,
+        )
+
+
+def _hashed(line: Line) -> tuple[Any, ...]:
+    """What of a line goes into the hash of all."""
+    return (
+        line.account_id,
+        line.kind,
+        line.month,
+        line.sku,
+        line.region,
+        format_price(line.price_per_gb_hour),
+        str(line.byte_micros),
+        line.amount_minor,
+        line.tax_rate,
+        line.tax_minor,
     )
 
 
-def issued_before(con: sa.Connection, month: str, earlier: set[Pair] | None = None) -> dict[ChargeKey, Issued]:
+def issued_before(
+    con: sa.Connection, month: str, earlier: set[Pair] | None = None
+) -> Iterator[tuple[ChargeKey, Issued]]:
     """What the lines of all closes before a month add up to by key, without those of invoices voided to be rebilled.
 
-    Whether a void counts is decided by when it was made: before the close of that month or not.
-    `earlier` names the months and accounts that are looked at; None is all.
+    In the order of account ids. Whether a void counts is decided by when it was made: before the close of that
+    month or not. `earlier` names the months and accounts that are looked at; None is all.
     """
     if earlier is not None and not earlier:
-        return {}
-    lines, invoices = metadata().tables["invoice_lines"], metadata().tables["invoices"]
+        return
+    lines, invoices = metadata().tables["invoice_lines"].c, metadata().tables["invoices"].c
+    names = ("month", "account_id", "sku", "region", "price_per_gb_hour", "byte_micros", "amount_minor")
     query = (
-        sa.select(lines)
-        .join(invoices, invoices.c.invoice == lines.c.invoice)
-        .where(invoices.c.month < month, lines.c.invoice.not_in(rebilled(con, month)))
+        sa.select(*(lines[name] for name in names))
+        .where(lines.invoice == invoices.invoice, invoices.month < month, lines.invoice.not_in(rebilled(con, month)))
+        .order_by(lines.account_id)
     )
     if earlier is not None:
         accounts = {account for _, account in earlier}
-        query = query.where(lines.c.month.in_({month for month, _ in earlier}))
+        query = query.where(lines.month.in_({month for month, _ in earlier}))
         if len(accounts) <= _MOST_NAMES:
-            query = query.where(lines.c.account_id.in_(accounts))
-    found: dict[ChargeKey, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for row in con.execute(query).mappings():
-        if earlier is not None and (row["month"], row["account_id"]) not in earlier:
-            continue
-        key = ChargeKey(
-            row["month"],
-            row["account_id"],
-            row["sku"],
-            row["region"],
-            Decimal(row["price_per_gb_hour"]),
-        )
-        byte_micros, amount = found[key]
-        found[key] = (byte_micros + row["byte_micros"], amount + row["amount_minor"])
-    return {key: Issued(*sums) for key, sums in found.items()}
+            query = query.where(lines.account_id.in_(accounts))
+    found = con.execute(query, execution_options={"yield_per": MOST_ROWS})
+    for _, members in groupby(found, key=itemgetter(1)):
+        added: dict[ChargeKey, Issued] = defaultdict(lambda: Issued(0, 0))
+        for when, account, sku, region, price, byte_micros, amount in members:
+            if earlier is None or (when, account) in earlier:
+                key = ChargeKey(when, account, sku, region, Decimal(price))
+                before = added[key]
+                added[key] = Issued(before.byte_micros + byte_micros, before.amount_minor + amount)
+        yield from added.items()
 
 
 def rebilled(con: sa.Connection, month: str) -> list[str]:

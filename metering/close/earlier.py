@@ -15,6 +15,7 @@ from metering.close.inputs import RULES_VERSION, Inputs
 from metering.home import Home
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
+from metering.sql import sql
 from metering.state.changes import Pair, changed_usage
 from metering.state.files import State, Store, sealed, unsealed
 
@@ -94,8 +95,5 @@ def _decided_since(con: sa.Connection, month: str) -> bool:
 
 def _currency_changed(con: sa.Connection, inputs: Inputs, month: str) -> bool:
     """Whether an account has another currency than at the close of a month."""
-    versions = {(row["account_id"], row["version"]): row["currency"] for row in rows(con, "account_versions")}
-    return any(
-        versions[row["account_id"], row["version"]] != inputs.currency_of.get(row["account_id"])
-        for row in rows(con, "close_accounts", month=month)
-    )
+    changed = con.execute(sa.text(sql("close", "changed_currencies")), {"month": month})
+    return any(inputs.currency_of.get(account) != currency for account, currency in changed)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from metering.close.drafting import Draft, Drafts, draft, periods_of, prices_in_force
+import pyarrow.compute as pc
+
+from metering.close.columns import rows_of
+from metering.close.drafting import Draft, Drafts, draft, line_rows, periods_of, prices_in_force
 from metering.close.inputs import Inputs, stored_inputs
-from metering.close.settling import line_rows
 from metering.errors import UsageError
 from metering.home import Home
 from metering.ledger.book import rows
@@ -110,17 +112,17 @@ def _stretches(
     duck = drafts.usage
     meter.set_periods(duck, periods_of({month: bounds[month] for month in months}, prices))
     snapshots = sorted(set(meter.snapshot_usage(duck, [account]).column("snapshot_id").to_pylist()))
+    rated = drafts.rated.prices()
     price_of = {
-        (usage.month, usage.period_start, usage.sku, usage.region): price
-        for usage, price in drafts.rated.prices
-        if usage.account_id == account
+        (month, period_start, sku, region): price
+        for month, period_start, _, sku, region, price in rows_of(rated.filter(pc.field("account_id") == account))
     }
     found: dict[tuple[str, str, str, str], list[Stretch]] = defaultdict(list)
     for row in meter.stretch_usage(duck, snapshots).to_pylist():
         price = price_of.get((row["month"], row["period_start"], row["sku"], row["region"]))
         if row["account_id"] != account or price is None:
             continue
-        found[row["month"], row["sku"], row["region"], f"{price:f}"].append(
+        found[row["month"], row["sku"], row["region"], price].append(
             Stretch(
                 row["snapshot_id"],
                 row["project_id"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import sqlalchemy as sa
 
 from metering.close.drafting import Drafts
@@ -11,7 +9,7 @@ from metering.close.inputs import Inputs
 from metering.errors import NeedsPerson
 from metering.home import Home
 from metering.lake import connect
-from metering.ledger.book import rows
+from metering.ledger.tables import metadata
 from metering.sql import sql
 from metering.values import format_instant, format_money, parse_money
 
@@ -60,9 +58,10 @@ def beyond_limits(home: Home, con: sa.Connection, drafts: Drafts) -> NeedsPerson
 
 
 def _too_large(home: Home, drafts: Drafts) -> list[str]:
-    found = []
-    for draft in drafts.invoices:
-        limit = home.config.close.max_invoice.get(draft.currency)
+    found: list[str] = []
+    limits = home.config.close.max_invoice
+    for draft in drafts.invoices if limits else ():
+        limit = limits.get(draft.currency)
         if limit is not None and draft.total_minor > parse_money(limit, draft.currency):
             total = format_money(draft.total_minor, draft.currency)
             found.append(f"{draft.account_id} would be invoiced {total} {draft.currency}, more than {limit}")
@@ -74,15 +73,17 @@ def _too_different(home: Home, con: sa.Connection, drafts: Drafts) -> list[str]:
     percent = home.config.close.max_change_percent
     if percent is None:
         return []
-    before: dict[str, int] = defaultdict(int)
-    for row in rows(con, "invoices", month=str(drafts.inputs.month.plus(-1))):
-        before[row["currency"]] += row["total_minor"]
-    now: dict[str, int] = defaultdict(int)
-    for draft in drafts.invoices:
-        now[draft.currency] += draft.total_minor
+    invoices = metadata().tables["invoices"].c
+    query = (
+        sa.select(invoices.currency, sa.func.sum(invoices.total_minor))
+        .where(invoices.month == str(drafts.inputs.month.plus(-1)))
+        .group_by(invoices.currency)
+        .order_by(invoices.currency)
+    )
+    before = [(currency, int(total), drafts.totals.get(currency, 0)) for currency, total in con.execute(query)]
     return [
-        f"the total in {currency} changes from {format_money(total, currency)} to"
-        f" {format_money(now[currency], currency)}, more than {percent} %"
-        for currency, total in sorted(before.items())
-        if total and abs(now[currency] - total) * 100 > percent * abs(total)
+        f"the total in {currency} changes from {format_money(total, currency)} to {format_money(now, currency)},"
+        f" more than {percent} %"
+        for currency, total, now in before
+        if total and abs(now - total) * 100 > percent * abs(total)
     ]

@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 import sqlalchemy as sa
 
+from metering.charges.rating import Unbillable
 from metering.charges.stored import store_list
 from metering.close import files
 from metering.close.drafting import Drafts, draft
@@ -21,7 +22,7 @@ from metering.close.settling import Settled, Settlement
 from metering.errors import NeedsPerson
 from metering.failpoints import failpoint
 from metering.home import Home, Run
-from metering.ledger.book import insert
+from metering.ledger.book import insert, insert_rows
 from metering.payments.adopt import check_numbers
 from metering.state.files import BROKEN
 from metering.values import Month
@@ -33,7 +34,9 @@ class Closed:
 
     month: Month
     hash: str
-    drafts: Drafts
+    byte_micros: int
+    """The usage of the month that is billed."""
+    unbillable: list[Unbillable]
     settled: Settled
     made: dict[str, pa.Table] = field(repr=False)
     """The tables of its files, as they are recorded."""
@@ -68,18 +71,17 @@ def _close_month(home: Home, run: Run, month: Month, *, dry_run: bool, approve: 
         inputs = fix_inputs(home, con, month)
         check_sources(home, inputs)
         drafts = _draft(home, con, inputs)
-        check_numbers(home, con, str(month), {draft.number: draft.account_id for draft in drafts.invoices})
+        check_numbers(home, con, str(month), ((draft.number, draft.account_id) for draft in drafts.invoices))
         if approve is not None:
             check_approval(drafts, approve)
         stopped = None if approve is not None else beyond_limits(home, con, drafts)
         if stopped and not dry_run:
             raise stopped
-        lines = files.lines_of(drafts)
-        allocations = files.allocations_of(home, con, inputs, drafts, lines)
+        allocations = files.allocations_of(home, con, drafts)
     with home.book.rehearse() if dry_run else home.book.write() as con:
         settled = Settlement(home, con, drafts, run.run).post()
         invoices = files.ledger_invoices(con, str(month))
-        made = {"invoices": invoices, "invoice_lines": lines, "allocations": allocations}
+        made = {"invoices": invoices, "invoice_lines": drafts.lines, "allocations": allocations}
         _record(home, con, run, drafts, made, approved=approve is not None)
         if not dry_run:
             failpoint("close.before_commit")
@@ -87,7 +89,7 @@ def _close_month(home: Home, run: Run, month: Month, *, dry_run: bool, approve: 
         failpoint("close.after_commit")
         home.keep_copy(run)
         leave_note(home, drafts, run.run)
-    return Closed(month, drafts.hash, drafts, settled, made, stopped)
+    return Closed(month, drafts.hash, drafts.byte_micros, drafts.rated.unbillable, settled, made, stopped)
 
 
 def _draft(home: Home, con: sa.Connection, inputs: Inputs) -> Drafts:
@@ -125,14 +127,8 @@ def _record(
             }
         ],
     )
-    insert(
-        con,
-        "close_accounts",
-        (
-            {"month": month, "account_id": name, "version": account["version"]}
-            for name, account in inputs.accounts.items()
-        ),
-    )
+    versions = ((month, name, account.version) for name, account in inputs.accounts.items())
+    insert_rows(con, "close_accounts", ("month", "account_id", "version"), versions)
     decided = {"corrections_through": inputs.corrections_through, "prices_through": inputs.prices_through}
     insert(con, "close_decisions", [{"month": month, **decided}])
     insert(con, "close_issuers", [{"month": month, **msgspec.structs.asdict(home.config.issuer)}])

@@ -197,7 +197,7 @@ def _finish(home: Home, run: Run, month: Month, say: Say, closed: Closed | None 
         say(f"Cards: {sentence}")
     for event in outcome.notable:
         say(f"Look at {event.invoice}: {event.kind}{f' ({event.reason})' if event.reason else ''}.")
-    found = closed.drafts.rated.unbillable if closed else _unbillable_now(home, month)
+    found = closed.unbillable if closed else _unbillable_now(home, month)
     return worst(_tell_open(home, month, say), _tell_unbillable(home, month, found, say))
 
 
@@ -243,11 +243,10 @@ def _tell_unbillable(home: Home, month: Month, found: list[Unbillable], say: Say
 
 def _summarize(home: Home, closed: Closed, say: Say) -> None:
     """The summary of a close, one line per currency."""
-    settled, drafts = closed.settled, closed.drafts
-    usage = sum(line.byte_micros for draft in drafts.invoices for line in draft.lines if line.kind == "usage")
+    settled = closed.settled
     say(
         f"{closed.month}: {settled.invoices} invoices,"
-        f" {format_gb_hours(usage, home.config.billing.gigabyte_bytes)} GB-hours."
+        f" {format_gb_hours(closed.byte_micros, home.config.billing.gigabyte_bytes)} GB-hours."
     )
     for currency, total in sorted(settled.invoiced.items()):
         say(

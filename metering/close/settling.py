@@ -6,13 +6,13 @@ Runs inside the ledger's one write transaction, so that what accounts hold canno
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from metering.close.drafting import Draft, Drafts
+from metering.close.drafting import Draft, Drafts, line_rows
 from metering.close.inputs import Inputs
 from metering.corrections.closures import pay_out
 from metering.home import Home
@@ -26,7 +26,6 @@ from metering.ledger.postings import Journal
 from metering.payments.gateway import limits_of
 from metering.payments.split import chargeable
 from metering.schema import table as schema
-from metering.values import format_price
 
 _MANY = 5_000
 """Invoices that are settled before they are written."""
@@ -230,7 +229,7 @@ class Settlement:
                 draft.number,
                 self._month,
                 draft.account_id,
-                inputs.accounts[draft.account_id]["version"],
+                inputs.accounts[draft.account_id].version,
                 draft.currency,
                 draft.subtotal_minor,
                 draft.tax_minor,
@@ -241,26 +240,6 @@ class Settlement:
             )
         )
         self._lines += line_rows(draft)
-
-
-def line_rows(draft: Draft) -> Iterator[tuple[Any, ...]]:
-    """The lines of a draft as the ledger stores them, each in the order of its columns."""
-    for count, line in enumerate(draft.lines, 1):
-        yield (
-            draft.number,
-            count,
-            line.kind,
-            line.month,
-            line.account_id,
-            line.sku,
-            line.region,
-            format_price(line.price_per_gb_hour),
-            line.byte_micros,
-            draft.currency,
-            line.amount_minor,
-            line.tax_rate,
-            line.tax_minor,
-        )
 
 
 def _corrections(draft: Draft) -> dict[str, int]:

@@ -40,11 +40,12 @@ def _held() -> Any:
 
 
 def balances(con: sa.Connection) -> dict[str, int]:
-    """The balance of each account that is not set aside."""
+    """The balance of each account that is not set aside, where there is any."""
     query = (
         sa.select(_entries().account_id, _held())
         .where(_entries().ledger_account == "balance")
         .group_by(_entries().account_id)
+        .having(_held() != 0)
     )
     return {account: int(amount) for account, amount in con.execute(query)}
 

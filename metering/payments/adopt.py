@@ -166,16 +166,19 @@ def _hold(home: Home, intents: Sequence[Intent]) -> None:
     home.lake.files.replace(HELD, data, found.tag if found else None)
 
 
-def check_numbers(home: Home, con: sa.Connection, month: str, customer_of: dict[str, str]) -> None:
+def check_numbers(home: Home, con: sa.Connection, month: str, issued: Iterable[tuple[str, str]]) -> None:
     """Refuse a close that would give a number that was charged before to another account, or to none.
 
-    `customer_of` names the account of every invoice that the close would issue.
+    `issued` are the number and the account of every invoice that the close would issue.
     """
+    moved = [i for i in held_intents(home) if i.invoice.startswith(f"INV-{month}-") and i.status in MOVED]
+    if not moved:
+        return
+    charged = {intent.invoice for intent in moved}
+    account_of = {number: account for number, account in issued if number in charged}
     wrong = []
-    for intent in held_intents(home):
-        if not intent.invoice.startswith(f"INV-{month}-") or intent.status not in MOVED:
-            continue
-        account = customer_of.get(intent.invoice)
+    for intent in moved:
+        account = account_of.get(intent.invoice)
         customers = {row["payment_customer"] for row in rows(con, "account_versions", account_id=account or "")}
         if intent.customer not in customers:
             wrong.append(f"{intent.invoice} was charged to {intent.customer}, and would now be {account or 'missing'}")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home, Run
@@ -29,6 +30,8 @@ KINDS = (
     *("no_card", "unknown", "alarm", "postponed", "busy"),
 )
 """Everything that an outcome counts, in the order in which it is told."""
+AHEAD = 2
+"""Accounts that are given out for each worker: one that it works on, and the next."""
 
 
 @dataclass
@@ -207,10 +210,14 @@ def _spread(
             yield account_work(desk, account_id, invoices)
         return
     with ThreadPoolExecutor(workers) as pool:
+        waiting = (pool.submit(account_work, desk, account, invoices) for account, invoices in work.items())
+        running = set(islice(waiting, workers * AHEAD))
         try:
-            tasks = [pool.submit(account_work, desk, account, invoices) for account, invoices in work.items()]
-            for task in as_completed(tasks):
-                yield task.result()
+            while running:
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= set(islice(waiting, len(ended)))
+                for task in ended:
+                    yield task.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

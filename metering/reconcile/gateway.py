@@ -179,6 +179,9 @@ def _read(gateway: Gateway, ask: Callable[[Callable[[], Any]], Any], ref: str) -
 def _intents(here: Here, there: There, since: int) -> Iterator[Difference]:
     for ref, intent in there.intents.items():
         row = here.intents.get(ref)
+        if row is None and intent.status == "cancelled" and not intent.captured_minor:
+            # A creation that arrived late, put aside by hand: nothing can come of it any more.
+            continue
         if row is None:
             yield Difference(
                 "unknown_intent", intent.invoice or None, intent.intent or None, ref,

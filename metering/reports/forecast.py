@@ -131,7 +131,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     to_date, whole = rated
     purses = _Purses(home, con)
-    issued = issued_before(con, str(months[0]), earlier)
+    issued = dict(issued_before(con, str(months[0]), earlier))
     currency_of = inputs.currency_of
     for month in months:
         of_month = replace(inputs, month=month)
@@ -139,7 +139,7 @@ def _rows(
         counted = {*inputs.closed, str(month)} if month == months[0] else {str(month)}
         so_far = _lines(of_month, to_date.charges, issued, counted)
         lines = _lines(of_month, whole.charges, issued, counted)
-        drafts = {draft.account_id: draft for draft in drafts_of(of_month, lines)}
+        drafts = {draft.account_id: draft for draft in drafts_of(of_month, lines.items())}
         issued = {}
         for account in sorted({*drafts, *so_far, *(name for when, name in whole.used if when == str(month))}):
             draft = drafts.get(account)

@@ -1,0 +1,66 @@
+"""A close goes through its rows in blocks: where one ends changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from homes import Home
+
+from metering.close import columns
+from metering.close.columns import Columns, rows_of, table_of
+from metering.close.inputs import ListDigest, digest
+
+FIELDS = pa.schema([("name", pa.string()), ("usage", pa.decimal128(38, 0))])
+
+
+@pytest.mark.parametrize("parts", [[], [[]], [[1, "é"]], [[1], [], [2, None], [[3, "x"]]]])
+@pytest.mark.parametrize("first", [(), ("a hash",)])
+def test_a_list_in_parts_has_the_digest_of_the_whole(parts: list[list[Any]], first: tuple[str, ...]) -> None:
+    whole = [item for part in parts for item in part]
+    found = ListDigest(*first)
+    for part in parts:
+        found.add(part)
+    assert found.hexdigest() == digest([*first, whole] if first else whole)
+    if parts and whole:
+        found.add(["more"])
+        assert found.hexdigest() != digest([*first, whole] if first else whole)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
+def test_rows_become_columns_and_rows_again(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MANY", 2)
+    rows = [(f"n{place}", 10**37 + place) for place in range(count)]
+    made = table_of(FIELDS, rows)
+    assert made.schema == FIELDS
+    assert list(rows_of(made)) == rows
+    grown = Columns(FIELDS)
+    for row in rows:
+        grown.extend([row])
+        assert list(rows_of(grown.table()))[-1] == row
+
+
+def closes(path: Path) -> list[Any]:
+    """What two closes come to, the second with adjustments, changed rates, and accounts that cannot be billed."""
+    home = Home(path)
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.vm,,USD,0.002,2026-05-11,")
+    home.accounts(*(f"acc-{n},USD,19,pm_card_visa" for n in range(5)), "acc-6,EUR,0,")
+    home.events("".join(f"2026-05-02 ready s{n} acc=acc-{n} gb={100 + n}\n" for n in range(7)))
+    home.run("close", "2026-05", exit_code=3)
+    home.accounts("acc-1,USD,7,pm_card_visa")
+    home.events("".join(f"2026-05-{10 + n} deleted s{n}\n" for n in (0, 1, 3)), "late.jsonl")
+    home.now = "2026-07-01T08:00:00Z"
+    home.run("close", "2026-06", exit_code=3)
+    home.run("verify")
+    return [home.ledger("closes"), home.ledger("close_files"), home.ledger("invoice_lines"), home.report("allocations")]
+
+
+def test_blocks_of_two_rows_make_the_same_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = closes(tmp_path / "whole")
+    monkeypatch.setattr(columns, "MANY", 2)
+    assert closes(tmp_path / "blocks") == whole
+    # Two prices in May for five accounts, one in June for the two alive; of the late deletions one moves both prices.
+    kinds = [row["kind"] for row in whole[2]]
+    assert (kinds.count("usage"), kinds.count("adjustment")) == (5 * 2 + 2, 4)
