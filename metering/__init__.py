@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 
 def open_home(path: str | Path, *, now: str | None = None) -> Books:
-    """The reports of the home in a folder; `now` (RFC 3339) sets the clock that they are asked at."""
+    """The reports of the home in a folder; `now` (RFC 3339), else METERING_NOW, sets their clock."""
     from metering.api import Books
 
     return Books(path, now)

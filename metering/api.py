@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ class Books:
 
     def __init__(self, path: str | Path, now: str | None = None) -> None:
         self._path = Path(path)
-        self._now = now
+        self._now = now or os.environ.get("METERING_NOW")
         self._home()
 
     def report(

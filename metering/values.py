@@ -266,13 +266,15 @@ def format_price(price: Decimal) -> str:
 
 def rate(byte_micros: int, price: Decimal, currency: str, gigabyte_bytes: int) -> int:
     """The minor units that usage costs: exact GB-hours × price, rounded once, half up."""
-    numerator = byte_micros * _price_scaled(price) * 10 ** minor_digits(currency)
-    return round_half_up(numerator, gb_hours_denominator(gigabyte_bytes) * 10**PRICE_PLACES)
+    numerator, denominator = _minor_units(price, currency, gigabyte_bytes)
+    return round_half_up(byte_micros * numerator, denominator)
 
 
 @lru_cache
-def _price_scaled(price: Decimal) -> int:
-    return parse_scaled(format_price(price), PRICE_PLACES)
+def _minor_units(price: Decimal, currency: str, gigabyte_bytes: int) -> tuple[int, int]:
+    """What a byte-microsecond costs, as a fraction of minor units."""
+    scaled = parse_scaled(format_price(price), PRICE_PLACES)
+    return scaled * 10 ** minor_digits(currency), gb_hours_denominator(gigabyte_bytes) * 10**PRICE_PLACES
 
 
 PERCENT_PLACES = 6

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from homes import Home
 
 import metering
 from metering.api import Books
+from metering.cli.app import app
 from metering.errors import UsageError
+from metering.reports.catalog import reports
 
 NOW = "2026-06-11T00:00:00Z"
 
@@ -85,6 +88,24 @@ def test_what_there_is_not_is_refused(books: Books, tmp_path: Path) -> None:
         books.report("simulation")
     with pytest.raises(UsageError, match="not a metering home"):
         metering.open_home(tmp_path)
+
+
+def test_the_clock_is_that_of_the_command_line(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """METERING_NOW sets it, as it does for `metering report`; one that is named goes before it."""
+    monkeypatch.setenv("METERING_NOW", "2026-07-02T00:00:00Z")
+    home = books._path
+    assert sorted(set(metering.open_home(home).report("usage")["month"])) == ["2026-05", "2026-06", "2026-07"]
+    assert sorted(set(metering.open_home(home, now="2026-06-15T00:00:00Z").report("usage")["month"])) == [
+        "2026-05",
+        "2026-06",
+    ]
+
+
+def test_the_dictionary_lists_the_reports() -> None:
+    """As the README says: `metering schema reports`."""
+    listed = CliRunner().invoke(app, ["schema", "reports"])
+    names = {line.split()[1] for line in listed.stdout.splitlines()}
+    assert listed.exit_code == 0 and names == reports().keys()
 
 
 def test_importing_is_light() -> None:

@@ -345,14 +345,15 @@ def _report(
 @command(app, "schema")
 @click.argument("name", required=False)
 def schema(context: Context, name: str | None) -> int:
-    """Print the data dictionary: a table or report by NAME, or the list of all."""
+    """Print the data dictionary: a table or report by NAME, the list of `reports`, or the list of all."""
     from metering.reports.catalog import reports
     from metering.schema import tables
 
     entries: dict[str, Any] = {**tables(), **{f"report {key}": value for key, value in reports().items()}}
-    if name is None:
+    if name in (None, "reports"):
         for title, entry in entries.items():
-            click.echo(f"{title:<36} {entry.grain}")
+            if name is None or title.startswith("report "):
+                click.echo(f"{title:<36} {entry.grain}")
         return DONE
     found = [(title, entry) for title, entry in entries.items() if title in (name, f"report {name}")]
     if not found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -56,29 +56,49 @@ def make_lines(
     `issued` is what was billed for the earlier ones. An earlier month gets the difference, where there is one.
     """
     found: dict[str, list[Line]] = defaultdict(list)
-    for key in charges.keys() | issued.keys():
+    for key, byte_micros, amount in _owed(closing, charges, issued, currency_of, gigabyte_bytes):
         month, account, sku, region, price = key
-        byte_micros = charges.get(key, 0)
-        amount = rate(byte_micros, price, currency_of[account], gigabyte_bytes)
-        before = issued.get(key, Issued(0, 0))
-        if month == closing:
-            found[account].append(Line(USAGE, month, account, sku, region, price, byte_micros, amount))
-        elif amount != before.amount_minor:
-            found[account].append(
-                Line(
-                    ADJUSTMENT,
-                    month,
-                    account,
-                    sku,
-                    region,
-                    price,
-                    byte_micros - before.byte_micros,
-                    amount - before.amount_minor,
-                )
-            )
+        if month == closing or amount:
+            kind = USAGE if month == closing else ADJUSTMENT
+            found[account].append(Line(kind, month, account, sku, region, price, byte_micros, amount))
     for lines in found.values():
         lines.sort(key=lambda line: (line.kind != USAGE, line.month, line.sku, line.region, line.price_per_gb_hour))
     return {account: found[account] for account in sorted(found)}
+
+
+def subtotals(
+    closing: str,
+    charges: Mapping[ChargeKey, int],
+    issued: Mapping[ChargeKey, Issued],
+    currency_of: Mapping[str, str],
+    gigabyte_bytes: int,
+) -> dict[str, int]:
+    """What the lines of each account that has any add up to, in minor units."""
+    found: dict[str, int] = defaultdict(int)
+    for key, _, amount in _owed(closing, charges, issued, currency_of, gigabyte_bytes):
+        if key.month == closing or amount:
+            found[key.account_id] += amount
+    return found
+
+
+def _owed(
+    closing: str,
+    charges: Mapping[ChargeKey, int],
+    issued: Mapping[ChargeKey, Issued],
+    currency_of: Mapping[str, str],
+    gigabyte_bytes: int,
+) -> Iterator[tuple[ChargeKey, int, int]]:
+    """Usage and its amount for each key, of earlier months less what was billed."""
+    for key, byte_micros in charges.items():
+        amount = rate(byte_micros, key.price_per_gb_hour, currency_of[key.account_id], gigabyte_bytes)
+        before = None if key.month == closing else issued.get(key)
+        if before is None:
+            yield key, byte_micros, amount
+        else:
+            yield key, byte_micros - before.byte_micros, amount - before.amount_minor
+    for key, before in issued.items():
+        if key not in charges:
+            yield key, -before.byte_micros, -before.amount_minor
 
 
 def add_tax(lines: list[Line], rate_of: Callable[[Line], str]) -> int:

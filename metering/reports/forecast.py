@@ -23,7 +23,7 @@ from metering.close.month import without_collector
 from metering.errors import UsageError
 from metering.home import Home
 from metering.invoices.history import History
-from metering.invoices.lines import ADJUSTMENT, Issued, Line, make_lines
+from metering.invoices.lines import ADJUSTMENT, Issued, make_lines, subtotals
 from metering.invoices.settlement import Credit, pay, withhold
 from metering.ledger import standing
 from metering.payments.gateway import Limits, open_gateway
@@ -88,6 +88,10 @@ class _Usage:
     charges: dict[ChargeKey, int] = field(default_factory=lambda: defaultdict(int))
     used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
+    def copy(self) -> _Usage:
+        """The same sums, to add more to."""
+        return _Usage(self.charges.copy(), self.used.copy())
+
     def add(self, rated: Rated) -> None:
         for key, byte_micros in rated.charges.items():
             self.charges[key] += byte_micros
@@ -103,20 +107,19 @@ def _rate(
     zone = home.config.billing.zone
     open_months = {str(month): month.bounds(zone) for month in months}
     prices = in_force(inputs.stored_prices, [*inputs.closed, *open_months], inputs.prices, zone)
-    to_date, whole = _Usage(), _Usage()
+    to_date = _Usage()
 
-    def add(table: pa.Table, *sums: _Usage) -> None:
-        rated = rate_usage(usage_sums(table), inputs.currency_of, prices)
-        for found in sums:
-            found.add(rated)
+    def add(table: pa.Table, found: _Usage) -> None:
+        found.add(rate_usage(usage_sums(table), inputs.currency_of, prices))
 
     if earlier is None:
         open_months |= inputs.closed
     elif earlier:
         meter.set_periods(duck, periods_of({month: inputs.closed[month] for month, _ in earlier}, prices))
-        add(meter.account_usage(duck, sorted(earlier)), to_date, whole)
+        add(meter.account_usage(duck, sorted(earlier)), to_date)
     meter.set_periods(duck, periods_of(open_months, prices))
-    add(meter.account_usage(duck), to_date, whole)
+    add(meter.account_usage(duck), to_date)
+    whole = to_date.copy()
     add(meter.remaining_usage(duck), whole)
     return to_date, whole
 
@@ -137,8 +140,8 @@ def _rows(
         of_month = replace(inputs, month=month)
         # What earlier months were billed wrong stands on the next invoice only.
         counted = {*inputs.closed, str(month)} if month == months[0] else {str(month)}
-        so_far = _lines(of_month, to_date.charges, issued, counted)
-        lines = _lines(of_month, whole.charges, issued, counted)
+        so_far = subtotals(*_billed(of_month, to_date.charges, issued, counted))
+        lines = make_lines(*_billed(of_month, whole.charges, issued, counted))
         drafts = {draft.account_id: draft for draft in drafts_of(of_month, lines.items())}
         issued = {}
         for account in sorted({*drafts, *so_far, *(name for when, name in whole.used if when == str(month))}):
@@ -149,23 +152,19 @@ def _rows(
                 "currency": currency_of.get(account),
                 "gb_hours_to_date": to_date.used[str(month), account],
                 "gb_hours_forecast": whole.used[str(month), account],
-                "amount_to_date": _subtotal(so_far[account]) if account in so_far else None,
+                "amount_to_date": so_far.get(account),
                 "amount_forecast": draft.subtotal_minor if draft else None,
                 "balance": purses.balances.get(account, 0) if account in inputs.accounts else None,
                 "card_forecast": purses.settle(draft, month) if draft else None,
             }
 
 
-def _lines(
+def _billed(
     inputs: Inputs, charges: Charges, issued: Mapping[ChargeKey, Issued], months: set[str]
-) -> dict[str, list[Line]]:
-    """The lines of each account's invoice, from the charges of the months that it counts."""
+) -> tuple[str, Charges, Mapping[ChargeKey, Issued], Mapping[str, str], int]:
+    """What a month's invoices are made of, from the charges of the months that they count."""
     counted = {key: byte_micros for key, byte_micros in charges.items() if key.month in months}
-    return make_lines(str(inputs.month), counted, issued, inputs.currency_of, inputs.gigabyte_bytes)
-
-
-def _subtotal(lines: list[Line]) -> int:
-    return sum(line.amount_minor for line in lines)
+    return str(inputs.month), counted, issued, inputs.currency_of, inputs.gigabyte_bytes
 
 
 class _Purses:

@@ -128,6 +128,8 @@ def make_home(path: Path, snapshots: int, accounts: int) -> None:
         insert(con, "account_versions", (_account(f"acc-{i:06}") for i in range(accounts)))
     home.book.close()
     home.lake.commit(Batch(batch=1, ingested_at=NOW, events=msgspec.structs.replace(file, rows=rows)))
+    # As the nights before the 1st have done; so the close leaves its note for the next one, and for the forecast.
+    advance(home.lake, home.now)
     with patch("metering.close.run.charge_invoices", lambda *_, **__: Outcome()), home.run("close") as run:
         run_close(home, run, Options(CLOSED), lambda sentence: None)
     advance(home.lake, NOW)
