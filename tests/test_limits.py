@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from homes import Home, Result
+from homes import ACCOUNTS, PRICES, Home, Result
+
+from metering.values import Month
 
 pytestmark = pytest.mark.soak
 LARGE = int(os.environ.get("METERING_LIMIT_BYTES", "1000000000"))
@@ -129,3 +131,25 @@ def test_an_account_with_a_million_snapshots(home: Home) -> None:
     ]  # fmt: skip
     assert max(peaks) < 6000, peaks
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 < 3000
+
+
+def test_a_close_grows_little_with_its_invoices(home: Home) -> None:
+    """A million accounts are to fit into 1.5 GB, so an invoice more may take about a kilobyte."""
+    count = int(os.environ.get("METERING_LIMIT_ACCOUNTS", "100000"))
+    home.file("prices.csv", f"{PRICES}\nsnapshot.vm,,USD,0.001,2026-01-01,\n")
+    peaks = []
+    for month, number in (("2026-05", count // 4), ("2026-06", count)):
+        rows = (f"acc-{n:07},Name {n},,DE,USD,19,,\n" for n in range(number))
+        home.run("accounts", "import", str(home.file("accounts.csv", ACCOUNTS + "\n" + "".join(rows))))
+        with (home.path / "inbox" / f"{month}.jsonl").open("w") as file:
+            for n in range(number):
+                first = READY.format(f"{month}-{n}", 2, 3, f"acc-{n:07}", 1, 10**12).replace("2026-05-", f"{month}-")
+                ended = {"specversion": "1.0", "id": f"d-{month}-{n}", "source": "/compute/us-east"}
+                ended |= {"type": "snapshot.deleted", "subject": f"snap-{month}-{n}", "time": f"{month}-02T04:00:00Z"}
+                file.write(first + json.dumps(ended) + "\n")
+        home.now = f"{Month.parse(month).plus(1)}-01T08:00:00Z"
+        measured(home, "ingest")
+        # Without a card every invoice is open.
+        _, peak = measured(home, "close", month, exit_code=3)
+        peaks.append(peak)
+    assert (peaks[1] - peaks[0]) * MIB < (count - count // 4) * 1300

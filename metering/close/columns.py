@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-MANY = 10_000
+MANY = 2_000
 """Rows that are objects at once."""
 Item = TypeVar("Item")
 

@@ -211,10 +211,8 @@ def sums(con: duckdb.DuckDBPyConnection, pairs: Sequence[Pair] | None = None) ->
 
 def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
     """Usage per account × SKU × region × period, as rating takes it."""
-    for batch in usage.select(list(UsageSum._fields)).to_batches():
-        for *key, byte_micros in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            month, start, end, account, sku, region = key
-            yield UsageSum(month, start, end, account, sku, region, int(byte_micros))
+    for month, start, end, account, sku, region, byte_micros in rows_of(usage.select(list(UsageSum._fields))):
+        yield UsageSum(month, start, end, account, sku, region, int(byte_micros))
 
 
 def _lines(

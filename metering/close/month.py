@@ -78,6 +78,8 @@ def _close_month(home: Home, run: Run, month: Month, *, dry_run: bool, approve: 
         if stopped and not dry_run:
             raise stopped
         allocations = files.allocations_of(home, con, drafts)
+        # What it holds of the events is not needed any more.
+        drafts.usage.close()
     with home.book.rehearse() if dry_run else home.book.write() as con:
         settled = Settlement(home, con, drafts, run.run).post()
         invoices = files.ledger_invoices(con, str(month))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -15,6 +16,9 @@ from metering.schema import arrow_schema
 from metering.sql import sql
 from metering.values import share_out
 
+_MANY = 2_000
+"""Rows that are objects at once."""
+
 
 def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
     """The allocations of some lines, in the order of `schemas/` key.
@@ -23,10 +27,10 @@ def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
     stretch of it), and `issued_lines` with `issued_shares` (what was billed of the lines' months before).
     """
     found = answer(con, compose(con, sql("invoices", "line_snapshots"), "usage"), few=False)
-    amounts: list[int] = []
+    amounts = array("q")
     for _, line in groupby(_rows(found), key=itemgetter(0, 1)):
         members = list(line)
-        amounts += share_out(members[0][2], [int(byte_micros) for *_, byte_micros in members])
+        amounts.extend(share_out(members[0][2], [int(byte_micros) for *_, byte_micros in members]))
     place = found.column_names.index("amount_minor")
     shared = found.set_column(place, "amount_minor", pa.array(amounts, pa.int64()))
     schema = arrow_schema("allocations")
@@ -35,5 +39,5 @@ def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
 
 def _rows(found: pa.Table) -> Iterator[tuple[Any, ...]]:
     """Invoice, line, the line's amount and the snapshot's usage."""
-    for batch in found.select(["invoice", "line", "amount_minor", "byte_micros"]).to_batches():
+    for batch in found.select(["invoice", "line", "amount_minor", "byte_micros"]).to_batches(max_chunksize=_MANY):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
