@@ -260,27 +260,35 @@ def raw(home: Home, *folders: Path) -> bytes:
 
 
 def test_raw_lines_are_joined_as_they_are(copied: Home) -> None:
-    """One file in place of seven, the same bytes; the next joins it with what came later."""
+    """One file in place of June's six, the same bytes; July's joins with what came later, and never with June's."""
     before = raw(copied)
     copied.run("compact", "--least", "2")
     age(copied, hours=25)
     copied.run("gc")
     folder = copied.path / "lake" / "raw"
-    assert [path.name for path in folder.iterdir()] == ["00000001-00000007.jsonl.zst"]
+    assert sorted(path.name for path in folder.iterdir()) == ["00000001-00000006.jsonl.zst", "00000007.jsonl.zst"]
     assert raw(copied) == before
     copied.events("2026-06-30 ready new acc=acc-1 gb=7", "new.jsonl")
     copied.run("ingest")
     copied.run("compact", "--least", "2")
     age(copied, hours=25)
     copied.run("gc")
-    (file,) = folder.iterdir()
-    assert file.name == "00000001-00000008.jsonl.zst" and raw(copied).startswith(before)
+    june, file = sorted(folder.iterdir())
+    assert (june.name, file.name) == ("00000001-00000006.jsonl.zst", "00000007-00000008.jsonl.zst")
+    assert raw(copied).startswith(before)
     lake = Lake(copied.path / "lake")
     lines = [lake.raw_lines(batch) for batch in lake.manifest().batches]
     assert [sum(part.num_rows for part in parts) for parts in lines] == [1, 1, 1, 1, 1, 1, 2, 1]
     copied.run("verify")
     file.write_bytes(file.read_bytes()[:-1])
     assert "does not hold the lines of batch 8" in copied.run("verify", exit_code=3).stdout
+
+
+def joined(home: Home) -> None:
+    """June's six files of raw lines in one, and the small ones gone."""
+    home.run("compact", "--least", "9")
+    age(home, hours=25)
+    home.run("gc")
 
 
 def test_archived_lines_leave_their_proofs(copied: Home, tmp_path: Path) -> None:
@@ -290,21 +298,24 @@ def test_archived_lines_leave_their_proofs(copied: Home, tmp_path: Path) -> None
     late = ("compact", "--least", "9", "--archive-before", "2026-08", "--to", str(folder))
     assert "a month before it is not closed" in copied.run(*late, exit_code=2).stderr
     done = copied.run("compact", "--least", "9", "--archive-before", "2026-07", "--to", str(folder))
-    assert "6 files of raw lines" in done.stderr and "to batch 6) are archived" in done.stderr
-    assert len([*folder.iterdir()]) == 6 and raw(copied, folder) == before
+    assert "1 files of raw lines" in done.stderr and "to batch 6) are archived" in done.stderr
+    age(copied, hours=25)
+    copied.run("gc")
+    assert [path.name for path in folder.iterdir()] == ["00000001-00000006.jsonl.zst"] and raw(copied, folder) == before
     copied.run("verify")
     assert copied.run("explain", "INV-2026-05-000001").stdout == asked
-    back = copied.path / "lake" / "raw" / "00000002.jsonl.zst"
+    back = copied.path / "lake" / "raw" / "00000001-00000006.jsonl.zst"
     shutil.copyfile(folder / back.name, back)
     copied.run("verify")
     age(copied, hours=25)
     copied.run("gc")
     assert back.exists()
-    shutil.copyfile(folder / "00000003.jsonl.zst", back)
-    assert "00000002.jsonl.zst was changed" in copied.run("verify", exit_code=3).stdout
+    back.write_bytes(back.read_bytes()[:-1])
+    assert "00000001-00000006.jsonl.zst was changed" in copied.run("verify", exit_code=3).stdout
 
 
 def test_killed_while_it_archives(copied: Home, tmp_path: Path) -> None:
+    joined(copied)
     before, folder = raw(copied), tmp_path / "kept"
     words = ("compact", "--least", "9", "--archive-before", "2026-07", "--to", str(folder))
     for point in ("archive.before_swap", "archive.after_swap"):
@@ -318,7 +329,8 @@ def test_killed_while_it_archives(copied: Home, tmp_path: Path) -> None:
 def test_nothing_in_the_folder_is_overwritten(copied: Home, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     folder.mkdir()
-    (folder / "00000003.jsonl.zst").write_bytes(b"x")
+    joined(copied)
+    (folder / "00000001-00000006.jsonl.zst").write_bytes(b"x")
     before = raw(copied)
     words = ("compact", "--least", "9", "--archive-before", "2026-07", "--to", str(folder))
     assert "is another file than" in copied.run(*words, exit_code=1).stderr

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +21,12 @@ from metering.errors import MeteringError
 from metering.failpoints import failpoint
 from metering.lake.files import sha256_of
 from metering.lake.store import Batch, File, Joined, Lake, Manifest, RawPlace
+from metering.values import to_datetime
 
 _BLOCK = 2**20
+
+Part = tuple[File, list[Batch]]
+"""A file of raw lines, and the batches whose lines it holds."""
 
 
 class Archived(NamedTuple):
@@ -33,18 +38,32 @@ class Archived(NamedTuple):
 
 
 def join(lake: Lake, least: int, target: int) -> tuple[int, int]:
-    """Join runs of small neighbouring files; how many files there were and are."""
+    """Join runs of small neighbouring files, those of a month that is over even where they are few.
+
+    How many files there were and are. No file spans two months (in UTC), so that `archive` finds whole ones.
+    """
     manifest = lake.manifest()
-    joined = [_join(lake, manifest, group) for group in _groups(lake, manifest, target) if len(group) >= least]
+    months = [list(parts) for _, parts in groupby(manifest.raw_parts(), key=_month)]
+    joined = [
+        _join(lake, manifest, group)
+        for parts in months
+        for group in _groups(lake, parts, target)
+        if len(group) >= (least if parts is months[-1] else 2)
+    ]
     if joined:
         lake.join(joined, manifest)
     return len(manifest.raw_files), len(lake.manifest().raw_files)
 
 
-def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[tuple[File, list[Batch]]]]:
-    group: list[tuple[File, list[Batch]]] = []
+def _month(part: Part) -> tuple[int, int]:
+    taken = to_datetime(part[1][-1].ingested_at)
+    return taken.year, taken.month
+
+
+def _groups(lake: Lake, parts: list[Part], target: int) -> Iterator[list[Part]]:
+    group: list[Part] = []
     size = 0
-    for file, batches in manifest.raw_parts():
+    for file, batches in parts:
         own = lake.path(file).stat().st_size
         if size + own > target or own > target // 2:
             yield group
@@ -55,7 +74,7 @@ def _groups(lake: Lake, manifest: Manifest, target: int) -> Iterator[list[tuple[
     yield group
 
 
-def _join(lake: Lake, manifest: Manifest, group: Sequence[tuple[File, list[Batch]]]) -> Joined:
+def _join(lake: Lake, manifest: Manifest, group: Sequence[Part]) -> Joined:
     batches = [batch for _, held in group for batch in held]
     sizes: list[int] = []
     places = manifest.raw_places()
