@@ -14,6 +14,7 @@ import pytest
 from homes import Home
 from hypothesis import HealthCheck, settings
 from ledgers import ENGINES, SQLITE, ledger_url, ledgers_on
+from threads import SEVERAL, compute_on_all, compute_on_one
 
 from metering.ledger.book import Book, open_book
 
@@ -54,6 +55,15 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Every temporary folder lies where pytest's own lie, and goes when they go; the fork server's goes after them."""
     multiprocessing.util.get_temp_dir()
     tempfile.tempdir = str(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads(request: pytest.FixtureRequest) -> None:
+    """DuckDB computes on one thread, or on all cores in the files for which that matters."""
+    if request.path.stem in SEVERAL:
+        compute_on_all()
+    else:
+        compute_on_one()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from homes import Home
+from threads import compute_on_one
 
 from metering.cli.app import Lean
 from metering.lake import duck
 
 sys.meta_path.insert(0, Lean())
+compute_on_one()
 with TemporaryDirectory() as folder:
     home = Home(Path(folder) / "home")
     home.prices("snapshot.vm,,USD,0.001,2026-01-01,")

@@ -191,7 +191,7 @@ class Home:
         return process  # type: ignore[return-value]
 
     def run_apart(
-        self, *args: str, failpoint: str = "", limit_bytes: int = 0, workers: int = WORKERS, seconds: int = 60
+        self, *args: str, failpoint: str = "", limit_bytes: int = 0, workers: int = WORKERS, seconds: int = 6000
     ) -> Result:
         """Run a command in a process of its own; the exit code of a killed one is KILLED."""
         process = self.start(*args, failpoint=failpoint, limit_bytes=limit_bytes, workers=workers)

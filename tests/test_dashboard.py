@@ -218,7 +218,7 @@ def test_a_browser_shows_it_without_complaint(text: str, tmp_path: Path) -> None
     done = subprocess.run(
         [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
          f"--user-data-dir={tmp_path / 'profile'}", "--no-pdf-header-footer", f"--print-to-pdf={pdf}", path.as_uri()],
-        capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=600, check=False, env={**os.environ, "HOME": str(tmp_path)},
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr
     from pypdf import PdfReader

@@ -48,33 +48,48 @@ SCENARIOS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ingest": (TAKING, ("identities.after_run",)),
     "close": (
         (
-            *(*TAKING, "state.during_files", "state.before_swap"),
+            *("lake.after_commit", "inbox.before_move", "state.during_files", "state.before_swap"),
             *("close.before_commit", "close.after_commit", "close.during_files", "close.after_files"),
         ),
-        ("close.during_files:2", "payment.after_create:3"),
         (
             *("ledger.before_archive", "payment.before_create", "payment.after_create", "payment.before_confirm"),
             *("sandbox.before_capture", "sandbox.after_capture", "payment.after_confirm"),
             *("payment.before_record", "payment.after_record"),
         ),
-        ("payment.after_create", "payment.after_confirm", "payment.before_record"),
+        ("close.during_files:2", "payment.after_create", "payment.after_confirm", "payment.before_record"),
         ("sandbox.after_capture", "sandbox.after_capture"),
-        ("sandbox.after_capture:2", "payment.after_record:2"),
-        ("ledger.before_archive:2",),
     ),
     "nightly": (
         ("lake.after_commit", "inbox.before_move", *KEEPING, "payment.before_cancel", "payment.after_cancel"),
-        (
-            *("payment.before_confirm", "sandbox.before_capture", "payment.after_confirm"),
-            *("payment.before_record", "payment.after_record"),
-        ),
         ("sandbox.after_capture",),
     ),
 }
 """Each command with the failpoints at which it is killed, one after the other; `:2` is the second passing."""
 
+MORE: dict[str, tuple[tuple[str, ...], ...]] = {
+    "close": (
+        TAKING,
+        ("payment.after_create:3",),
+        ("sandbox.after_capture:2", "payment.after_record:2"),
+        ("ledger.before_archive:2",),
+    ),
+    "nightly": (
+        (
+            *("payment.before_confirm", "sandbox.before_capture", "payment.after_confirm"),
+            *("payment.before_record", "payment.after_record"),
+        ),
+    ),
+}
+"""The same points in other places and orders; a soak."""
+
+
+def stories(scenarios: dict[str, tuple[tuple[str, ...], ...]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Each command with the points of one story."""
+    return [(command, points) for command, told in scenarios.items() for points in told]
+
+
 ALONE = sorted(
-    {(command, (point,)) for command, stories in SCENARIOS.items() for points in stories for point in points}
+    {(command, (point,)) for command, points in (*stories(SCENARIOS), *stories(MORE)) for point in points}
     | {("close", (point,)) for point in PAYING}
     | {("nightly", (point,)) for point in PAYING}
 )
@@ -144,10 +159,14 @@ def killed_and_run_again(home: Home, command: str, points: tuple[str, ...]) -> N
     finish_and_compare(home, command)
 
 
-@pytest.mark.parametrize(
-    ("command", "points"), [(command, points) for command, stories in SCENARIOS.items() for points in stories]
-)
+@pytest.mark.parametrize(("command", "points"), stories(SCENARIOS))
 def test_killed_at_one_point_after_the_other(tmp_path: Path, command: str, points: tuple[str, ...]) -> None:
+    killed_and_run_again(given(command, tmp_path / "home"), command, points)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("command", "points"), stories(MORE))
+def test_killed_elsewhere_too(tmp_path: Path, command: str, points: tuple[str, ...]) -> None:
     killed_and_run_again(given(command, tmp_path / "home"), command, points)
 
 
@@ -176,7 +195,7 @@ def test_the_undisturbed_runs_are_what_they_should_be() -> None:
 
 
 def test_every_failpoint_is_reached_by_a_test() -> None:
-    reached = {point.split(":")[0] for stories in SCENARIOS.values() for points in stories for point in points}
+    reached = {point.split(":")[0] for _, points in stories(SCENARIOS) for point in points}
     assert reached | IN_A_BUCKET | RESTORING | MERGING | ARCHIVING | TELLING | UPGRADING == set(FAILPOINTS)
 
 

@@ -312,6 +312,10 @@ def leaves(document: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[A
 # The sandbox
 
 
+BOOKED = ("captures_booked",)
+"""The check that finds what was done to a capture, asked before all others."""
+
+
 def test_every_capture_is_proven(copied: Engine) -> None:
     """Values of two lines, a line doubled or taken away, the file gone; only the time is told nowhere else."""
     path = copied.path / "sandbox" / "captures.jsonl"
@@ -325,10 +329,10 @@ def test_every_capture_is_proven(copied: Engine) -> None:
                 other["currency"] = "GBP"
             changed = [*lines[:number], json.dumps(other), *lines[number + 1 :]]
             path.write_text("\n".join([*changed, ""]))
-            assert found(copied) or place == ("captured_at",), other
+            assert found(copied, BOOKED) or place == ("captured_at",), other
         path.write_text("\n".join([*lines[:number], *lines[number + 1 :], ""]))
-        assert found(copied), number
+        assert found(copied, BOOKED), number
         path.write_text("\n".join([*lines, line, ""]))
-        assert found(copied), number
+        assert found(copied, BOOKED), number
     path.unlink()
     assert found(copied)

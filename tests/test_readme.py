@@ -32,7 +32,7 @@ def test_transcript(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     printed = done.stdout.split(f"{MARK}\n")[:-1]
     assert list(zip([command for command, _ in steps], printed, strict=True)) == steps

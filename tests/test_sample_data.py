@@ -35,7 +35,7 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.starts
 def metering(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """A command in a folder, in an interpreter of its own."""
     command = [sys.executable, "-m", "metering", *arguments]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")

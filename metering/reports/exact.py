@@ -20,6 +20,8 @@ MONEY_PLACES = 3
 """Places of money as a decimal: no currency has more."""
 
 _MINOR = '"minor digits"'
+_MANY = 10_000
+"""Rows from which on it pays to have no copy of them."""
 
 _Value = Callable[[ReportColumn], str]
 """What makes an SQL expression of a column."""
@@ -49,11 +51,11 @@ def exact_select(report: Report, gigabyte_bytes: int, rows: str) -> str:
 
 
 def _converted(report: Report, rows: pa.Table, gigabyte_bytes: int, value: _Value) -> pa.Table:
-    from metering.lake import connect
+    from metering.lake import answer, connect
 
     con = connect(ordered=True)
     con.register("report_rows", _in_gb_hours(report, _readable(report, rows), gigabyte_bytes))
-    return con.sql(_select(report, value, "report_rows")).to_arrow_table()
+    return answer(con, _select(report, value, "report_rows"), few=rows.num_rows < _MANY)
 
 
 def _in_gb_hours(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
