@@ -7,6 +7,7 @@ ledger, or the whole home, is put back from the backup.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -445,6 +446,19 @@ def test_a_backup_restores_to_the_same(tmp_path: Path, name: str) -> None:
     assert new.state() == home.state()
     new.run("verify")
     home.run("backup", str(tmp_path / name), exit_code=2)
+
+
+def test_names_of_producers_are_backed_up_and_restored(tmp_path: Path, home: Home) -> None:
+    """One as long as names can be, and one that is no text, which gets another; what is in them is what it was."""
+    longest = "a" * 249 + ".jsonl"
+    (home.path / "inbox" / longest).write_text("long")
+    Path(os.fsdecode(os.fsencode(home.path / "inbox") + b"/\xff.jsonl")).write_text("odd")
+    home.run("backup", str(tmp_path / "copy.tar"))
+    shutil.rmtree(home.path)
+    home.run("restore", str(tmp_path / "copy.tar"))
+    there = {path.name: path.read_text() for path in (home.path / "inbox").iterdir()}
+    (odd,) = there.keys() - {longest}
+    assert there == {longest: "long", odd: "odd"} and odd.isprintable() and odd.endswith("-\\xff.jsonl")
 
 
 def test_a_backup_is_consistent_while_another_run_writes(tmp_path: Path) -> None:

@@ -201,7 +201,8 @@ def _put(source: Path, target: Path) -> bool:
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
+    # A name of its own: that of a producer's file may leave no room for more.
+    part = target.with_name(".restore.part")
     try:
         shutil.copyfile(source, part)
         sync(part)
