@@ -12,6 +12,7 @@ from homes import Home
 from metering.close import columns
 from metering.close.columns import Columns, rows_of, table_of
 from metering.close.inputs import ListDigest, digest
+from metering.lake import answer, connect
 
 FIELDS = pa.schema([("name", pa.string()), ("usage", pa.decimal128(38, 0))])
 
@@ -40,6 +41,31 @@ def test_rows_become_columns_and_rows_again(count: int, monkeypatch: pytest.Monk
     for row in rows:
         grown.extend([row])
         assert list(rows_of(grown.table()))[-1] == row
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_an_answer_comes_in_the_order_that_it_asks_for(few: bool) -> None:
+    """Several threads hand on its vectors, and with DuckDB's plain result every third answer was mixed up."""
+    con = connect()
+    con.execute("CREATE TEMP TABLE numbers AS SELECT range AS number FROM range(60_000)")
+    for _ in range(30):
+        found = answer(con, "SELECT number, count(*) AS times FROM numbers GROUP BY number ORDER BY number", few=few)
+        assert found.column("number").to_pylist() == list(range(60_000))
+
+
+def test_accounts_come_in_order_however_many_there_are(tmp_path: Path) -> None:
+    """Each of 3,000 accounts gets one invoice of two months, on which nothing is corrected."""
+    home = Home(tmp_path / "home")
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts(*(f"acc-{n:04},USD,0," for n in range(3000)))
+    home.events("".join(f"2026-05-30 ready s{n} acc=acc-{n:04} gb=100\n2026-06-02 deleted s{n}\n" for n in range(3000)))
+    for month, now in (("2026-05", "2026-06-01T08:00:00Z"), ("2026-06", "2026-07-01T08:00:00Z")):
+        home.run("close", month, now=now, exit_code=3)
+    lines = home.ledger("invoice_lines")
+    assert {row["kind"] for row in lines} == {"usage"}
+    assert sorted((row["month"], row["account_id"]) for row in lines) == [
+        (month, f"acc-{n:04}") for month in ("2026-05", "2026-06") for n in range(3000)
+    ]
 
 
 def closes(path: Path) -> list[Any]:

@@ -228,7 +228,11 @@ def _lines(
     """
     month, currency_of, gigabyte = str(inputs.month), inputs.currency_of, inputs.gigabyte_bytes
     both: Iterable[UsageSum | tuple[ChargeKey, Issued]] = merge(usage, issued, key=_account)
-    for _, members in groupby(both, key=_account):
+    last = ""
+    for account, members in groupby(both, key=_account):
+        # An account that came twice would get two invoices.
+        assert last < account, (last, account)
+        last = account
         used: list[UsageSum] = []
         before: dict[ChargeKey, Issued] = {}
         for one in members:

@@ -23,6 +23,8 @@ _opening = Lock()
 
 FEW = "few_events"
 """A relation that a connection has where its events fit into memory easily."""
+_VECTOR = 2048
+"""Rows that DuckDB hands on at once."""
 
 
 def connect(
@@ -79,15 +81,19 @@ def has(con: duckdb.DuckDBPyConnection, name: str) -> bool:
 
 
 def answer(con: duckdb.DuckDBPyConnection, query: str, *, few: bool = True) -> pa.Table:
-    """The rows of a query. One with many of them is asked as a relation, which is bound twice, but not copied.
+    """The rows of a query, in the order that it asks for.
 
-    Over FEW events no answer has many.
+    Few of them (over FEW events an answer has few) are asked for without a relation, which would be bound twice. But
+    then several threads mix up the vectors of an answer with more than one, whatever is said of its order: it is
+    asked for again.
     """
-    if not few and not has(con, FEW):
-        return con.sql(query).to_arrow_table()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Arrow output on a DB-API result")
-        return con.execute(query).to_arrow_table()
+    if few or has(con, FEW):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Arrow output on a DB-API result")
+            found: pa.Table = con.execute(query).to_arrow_table()
+        if found.num_rows <= _VECTOR:
+            return found
+    return con.sql(query).to_arrow_table()
 
 
 def view(con: duckdb.DuckDBPyConnection, name: str, query: str) -> None:

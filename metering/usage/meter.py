@@ -48,7 +48,7 @@ _GIVEN = {
 """The columns of the small relations that are handed in."""
 
 
-_SHORT = {"account_usage", "chosen_usage", "project_usage", "remaining_usage", "chosen_stretch_usage", "anomalies"}
+_SHORT = {"chosen_usage", "chosen_stretch_usage", "anomalies"}
 """Relations with few rows beside the events that they are made of."""
 EVER = -(2**63) + 1
 """An instant before all others: nothing had ended by then."""
