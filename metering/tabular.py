@@ -6,13 +6,15 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 from metering.errors import UsageError, unreadable
+from metering.values import InvalidValue
 
 MAX_TEXT = 255
+T = TypeVar("T")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -25,6 +27,13 @@ class Row(NamedTuple):
     file: str
     line: int
     values: dict[str, str]
+
+    def read(self, column: str, parse: Callable[..., T], *more: object) -> T:
+        """The value of a column as `parse(text, *more)` reads it; what that refuses is told with the column's name."""
+        try:
+            return parse(self.values[column], *more)
+        except InvalidValue as error:
+            self.wrong(f"{column}: {error}")
 
     def wrong(self, message: str) -> NoReturn:
         """Refuse the file, or the command, because of this row."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "metering"
 
 ORDER = [
-    *("errors", "shipped", "sql", "failpoints", "durable", "tabular", "schema", "values", "clock", "config"),
+    *("errors", "shipped", "sql", "failpoints", "durable", "schema", "values", "tabular", "clock", "config"),
     *("lake", "ledger", "events", "usage", "spark", "state", "home"),
     *("accounts", "charges", "invoices", "payments", "corrections", "close"),
     *("documents", "recovery", "reconcile", "reports", "checks", "telling", "doctor", "status", "nightly"),

@@ -13,7 +13,7 @@ from metering.ledger.postings import Journal, credit_grant, topup
 from metering.ledger.tables import metadata
 from metering.schema import table as schema
 from metering.tabular import Row, read_csv
-from metering.values import InvalidValue, minor_digits, parse_day, parse_money, parse_scaled
+from metering.values import minor_digits, parse_day, parse_money, parse_scaled
 
 ACCOUNT_COLUMNS = (
     "account_id", "name", "email", "country", "currency", "tax_rate", "payment_customer", "payment_method",
@@ -91,14 +91,8 @@ def _check_account(row: Row) -> dict[str, str]:
     for column in ("account_id", "name", "email", "address", "tax_note"):
         if looks_like_card(values[column]):
             row.wrong(f"{column} holds what looks like a card number")
-    try:
-        minor_digits(values["currency"])
-    except InvalidValue as error:
-        row.wrong(f"currency: {error}")
-    try:
-        rate = parse_scaled(values["tax_rate"], 6)
-    except InvalidValue as error:
-        row.wrong(f"tax_rate: {error}")
+    row.read("currency", minor_digits)
+    rate = row.read("tax_rate", parse_scaled, 6)
     if not 0 <= rate <= 100 * 10**6:
         row.wrong(f"tax_rate: {values['tax_rate']} is not a percentage from 0 to 100")
     return values
@@ -157,10 +151,7 @@ def _check_funds(row: Row, accounts: dict[str, dict[str, Any]]) -> dict[str, Any
         row.wrong(f"currency {values['currency']!r}: account {account['account_id']!r} has {account['currency']}")
     if not values["reference"]:
         row.wrong("reference is empty")
-    try:
-        amount = parse_money(values["amount"], values["currency"])
-    except InvalidValue as error:
-        row.wrong(f"amount: {error}")
+    amount = row.read("amount", parse_money, values["currency"])
     if amount <= 0:
         row.wrong(f"amount: {values['amount']} is not more than zero")
     return {
@@ -174,12 +165,8 @@ def _check_funds(row: Row, accounts: dict[str, dict[str, Any]]) -> dict[str, Any
 
 
 def _check_expiry(row: Row) -> str | None:
-    text = row.values["expires"]
-    if not text:
+    if not row.values["expires"]:
         return None
     if row.values["kind"] == "topup":
         row.wrong("expires: a top-up does not expire")
-    try:
-        return parse_day(text)
-    except InvalidValue as error:
-        row.wrong(f"expires: {error}")
+    return row.read("expires", parse_day)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from metering.tabular import read_csv
-from metering.values import InvalidValue, first_instant, format_price, minor_digits, parse_day, parse_price
+from metering.values import first_instant, format_price, minor_digits, parse_day, parse_price
 
 SKUS = ("snapshot.vm", "snapshot.volume")
 COLUMNS = ("sku", "region", "currency", "price_per_gb_hour", "effective_from")
@@ -48,15 +48,9 @@ def read_prices(path: str) -> PriceList:
         values = line.values
         if values["sku"] not in SKUS:
             line.wrong(f"sku {values['sku']!r} is none of {', '.join(SKUS)}")
-        try:
-            minor_digits(values["currency"])
-            price = parse_price(values["price_per_gb_hour"])
-        except InvalidValue as error:
-            line.wrong(str(error))
-        try:
-            day = parse_day(values["effective_from"])
-        except InvalidValue as error:
-            line.wrong(f"effective_from: {error}")
+        line.read("currency", minor_digits)
+        price = line.read("price_per_gb_hour", parse_price)
+        day = line.read("effective_from", parse_day)
         row = PriceRow(values["sku"], values["region"], values["currency"], values["account_id"], day, price)
         place = (PriceKey(*row[:4]), day)
         if place in seen:

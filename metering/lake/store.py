@@ -93,7 +93,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What counts: every committed batch, in order, and where the rows of merged ones are now."""
 
     version: int = FIRST
-    batches: list[Batch] = []
+    batches: list[Batch]
     merged: list[Merged] = []
     joined: list[Joined] = []
     archived: int = 0
@@ -192,7 +192,7 @@ class Lake:
                     unchanged="Nothing was read or written.",
                     remedy="Restore the manifest from a backup.",
                 )
-            return Manifest(), None
+            return Manifest(batches=[]), None
         try:
             return _readable(path, msgspec.json.decode(found.data, type=Manifest)), found.tag
         except msgspec.DecodeError as error:
