@@ -206,7 +206,9 @@ def _usage(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection, earlier
 
 def sums(con: duckdb.DuckDBPyConnection, pairs: Sequence[Pair] | None = None) -> Iterator[UsageSum]:
     """The usage in the periods set, as rating takes it, by account; of all, or of some months and accounts."""
-    return usage_sums(meter.account_usage(con, pairs, by="account_id"))
+    usage = meter.account_usage(con, pairs, by="account_id")
+    # On a busy machine DuckDB's threads have handed the batches of a sorted answer over in another order.
+    return usage_sums(usage.sort_by([(name, "ascending") for name in ("account_id", "period_start", "sku", "region")]))
 
 
 def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
