@@ -427,5 +427,7 @@ def test_an_index_finds_what_is_there_and_looks_at_little_else(tmp_path: Path, c
     assert index.subjects(np.sort(np.concatenate([subjects, others]))).tolist() == sorted(known)
     for chosen in (subjects[:3], subjects[-1:]):
         assert index.batches(np.sort(chosen)) == {known[key] for key in chosen.tolist()}
+        index.rest()
+        assert index.batches(np.sort(chosen)) == {known[key] for key in chosen.tolist()}
     # The filter has 8 to 16 bits a key: about one in twelve is looked for in vain at the most.
     assert count < 8 or np.count_nonzero(filter_of(subjects).may_hold(others.view(np.uint64))) < 1200

@@ -99,6 +99,7 @@ def gather(
         if len(found):
             moved[segment] = found
             batches |= index.batches(found)
+        index.rest()
     recalled = [gone for segment, gone in moved.items() if segment in indexes]
     give(con, "recalled", {"subject_high": np.unique(np.concatenate([NONE, *recalled]))})
     _give_past_events(con, lake, batches)
@@ -107,7 +108,11 @@ def gather(
         view(con, name, sql("state", text))
     define(con, "state", "vms_at_hand", kind="TABLE")
     at_hand = _keys(con, "vms_at_hand", "subject_high")
-    _give_past_events(con, lake, set().union(*(index.batches(at_hand) for index in indexes.values())))
+    batches = set()
+    for index in indexes.values():
+        batches |= index.batches(at_hand)
+        index.rest()
+    _give_past_events(con, lake, batches)
     define(con, "state", "standing_deletions", kind="TABLE")
     return moved
 

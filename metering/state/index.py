@@ -6,6 +6,7 @@ again and comes out the same.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -48,12 +49,17 @@ class Index:
     def __init__(self, folder: Path) -> None:
         self._blocks = np.fromfile(folder / BLOCKS, _BLOCK)
         self._filter = Filter(np.fromfile(folder / FILTER, np.uint64))
-        path = folder / ENTRIES
-        columns: Keys = np.memmap(path, np.int64, "r") if path.stat().st_size else NONE
+        self._mapped = _mapped(folder / ENTRIES)
+        columns: Keys = np.frombuffer(self._mapped, np.int64) if self._mapped else NONE
         if len(columns) % len(COLUMNS) or -(-len(columns) // len(COLUMNS) // BLOCK) != len(self._blocks):
             raise ValueError(f"{folder.name}/{ENTRIES} has another size than was written")
         self._arrays: Entries = dict(zip(COLUMNS, columns.reshape(len(COLUMNS), -1), strict=True))
         self._proved = np.zeros(len(self._blocks), bool)
+
+    def rest(self) -> None:
+        """Give back the pages that were looked at, which count as this process's memory, until the next question."""
+        if self._mapped:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def without(self, gone: Keys) -> Entries:
         """The entries but for those of some subjects; the file was proved as a whole."""
@@ -111,6 +117,12 @@ class Index:
             if _digest(self._arrays, int(place)) != self._blocks["sha256"][place].tobytes():
                 raise ValueError(f"block {place} of an index of what has ended was changed")
             self._proved[place] = True
+
+
+def _mapped(path: Path) -> mmap.mmap | None:
+    """A file's bytes, read where they are looked at; None of an empty one, which cannot be mapped."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else None
 
 
 def _digest(columns: Entries, place: int) -> bytes:
