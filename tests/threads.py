@@ -14,6 +14,8 @@ import duckdb
 from metering.lake import duck
 
 SEVERAL = (
+    "test_close_blocks",
+    "test_golden_months",
     "test_sample_data",
     "test_usage_laws",
     "test_usage_properties",
