@@ -23,6 +23,7 @@ from metering.home import Home as OpenedHome
 from metering.payments.gateway import open_gateway
 
 ROOT = Path(__file__).parents[1]
+INSTALLED = Path(errors.__file__).parents[1]
 GALLERY = ROOT / "schemas" / "ERRORS.md"
 NOW = "2026-06-01T08:00:00Z"
 TYPES = ("MeteringError", "UsageError", "NeedsPerson", "Locked", "wrong_value", "unreadable", "unwritable")
@@ -151,7 +152,7 @@ def played(scene: Scene, there: Path) -> tuple[list[str], set[tuple[str, int]]]:
         frame = sys._getframe(1)
         while frame.f_code.co_filename == errors.__file__ and frame.f_back:
             frame = frame.f_back
-        met.add((str(Path(frame.f_code.co_filename).relative_to(ROOT)), frame.f_lineno))
+        met.add((str(Path(frame.f_code.co_filename).relative_to(INSTALLED)), frame.f_lineno))
         make(self, *args, **more)
 
     shutil.copytree(stage(scene[0]), there)
@@ -169,11 +170,11 @@ def played(scene: Scene, there: Path) -> tuple[list[str], set[tuple[str, int]]]:
 def made() -> dict[str, set[int]]:
     """The lines of each file on which an error is made."""
     found: dict[str, set[int]] = {}
-    for path in sorted((ROOT / "metering").rglob("*.py")):
+    for path in sorted((INSTALLED / "metering").rglob("*.py")):
         if path.name != "errors.py":
             calls = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call))
             lines = {node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id in TYPES}
-            found |= {str(path.relative_to(ROOT)): lines} if lines else {}
+            found |= {str(path.relative_to(INSTALLED)): lines} if lines else {}
     return found
 
 

@@ -515,7 +515,7 @@ def test_names_that_are_no_text(lake: Lake, tmp_path: Path) -> None:
     put(inbox / "done", longest, ready("e-0"))
     put(inbox, longest, "nope")
     for number, name in enumerate(names):
-        content = text(ready(f"e-{number}"), "nope")
+        content = text(ready(f"e-{number}"), f"nope {number}")
         path = os.fsencode(inbox) + b"/" + name
         Path(os.fsdecode(path)).write_bytes(gzip.compress(content) if name.endswith(b".gz") else content)
     result = take_inbox(lake, inbox, NOW)

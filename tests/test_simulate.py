@@ -80,7 +80,7 @@ def test_a_month_that_runs_is_simulated_up_to_now(used: Home) -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ("snapshot.vm,,USD,-1,2026-01-01,", "line 5: '-1' is negative"),
+        ("snapshot.vm,,USD,-1,2026-01-01,", "line 5: price_per_gb_hour: '-1' is negative"),
         ("snapshot.tape,,USD,1,2026-01-01,", "line 5: sku"),
         ("snapshot.vm,,USD,0.002,2026-01-01,", "line 5: the same key and day stand already on line 2"),
     ],
