@@ -1,8 +1,8 @@
-"""Makes `tests/fixtures/home-VERSION.tar.gz`: a small home of this version, which every later version must open.
+"""Makes `tests/fixtures/home-LEDGER-VERSION.tar.gz`: a small home of this version, which every later one must open.
 
     PYTHONPATH=. python tests/make_fixture_home.py
 
-Run it once when the version of the ledger or the lake changes, commit the new file, and never change an old one.
+Run it once for each version, commit the new file, and never change an old one. LEDGER is the version of its ledger.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from homes import Home
 
+from metering import __version__
 from metering.ledger import runs
 from metering.ledger.book import VERSION
 
@@ -45,7 +46,7 @@ def play(home: Home) -> None:
 def main() -> None:
     """Write the file unless it is there."""
     FOLDER.mkdir(exist_ok=True)
-    target = FOLDER / f"home-{VERSION}.tar.gz"
+    target = FOLDER / f"home-{VERSION}-{__version__}.tar.gz"
     # What a run was told is kept: relative paths are of no machine, and neither is who ran it.
     nobody = patch.object(runs, "origin", lambda: runs.Origin("metering", "fixture"))
     with TemporaryDirectory() as folder, chdir(folder), nobody:
