@@ -48,9 +48,16 @@ def test_a_drop_of_small_files_is_gathered(lake: Lake, tmp_path: Path) -> None:
     assert len(identities(lake)) == 1000
 
 
-def test_threads_and_chunks_do_not_change_a_result(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one piece or in hundreds, on one core or two: the same lake, and the first line wins."""
-    events = [ready(f"e-{at % 700}", size=at // 700, time=f"2026-05-{1 + at % 28:02}T00:00:00Z") for at in range(1400)]
+@pytest.mark.parametrize("days", [28, 2, 1], ids=lambda days: f"{days} instants")
+def test_threads_and_chunks_do_not_change_a_result(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """In one piece or in hundreds, on one core or two: the same lake, and the first line wins.
+
+    What happened at one instant, such as all of a night's backups, is not cut, however much it is.
+    """
+    days_of = [f"2026-05-{1 + at % days:02}T00:00:00Z" for at in range(1400)]
+    events = [ready(f"e-{at % 700}", size=at // 700, time=days_of[at]) for at in range(1400)]
     path = put(tmp_path, "a.jsonl", *events[:700], "nope", *events[700:], "", "nope")
     whole = take(lake, path)
     monkeypatch.setattr(sources_module, "CHUNK_BYTES", 3000)

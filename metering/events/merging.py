@@ -56,12 +56,13 @@ def by_type_and_time(runs: list[Run]) -> Iterator[pa.Table]:
 
 
 def _cuts(runs: list[Run]) -> list[int]:
-    """Instants between which there are about ROWS rows each."""
+    """Instants between which there are about ROWS rows each, and at least one: what shares an instant is not cut."""
     if sum(run.rows for run in runs) <= ROWS:
         return []
+    earliest = min(run.first for run in runs)
     ranked = np.sort(np.concatenate([run.times()[_EVERY // 2 :: _EVERY] for run in runs]))
     cuts: list[int] = np.unique(ranked[ROWS // _EVERY :: ROWS // _EVERY]).tolist()
-    return cuts
+    return [cut for cut in cuts if cut > earliest]
 
 
 def _range(runs: list[Run], start: int | None, end: int | None) -> pa.Table:
