@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metering.cli.app import Context, app, command, output_format
+from metering.durable import write_whole
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, worst, wrong_value
 
 if TYPE_CHECKING:
@@ -383,7 +384,7 @@ def export_dashboard(context: Context, output: str | None) -> int:
     if output is None:
         click.echo(text, nl=False)
     else:
-        Path(output).write_text(text, encoding="utf-8")
+        write_whole(Path(output), text.encode())
     return DONE
 
 
@@ -397,5 +398,5 @@ def export_beancount(context: Context, output: str | None) -> int:
     if output is None:
         click.echo(text, nl=False)
     else:
-        Path(output).write_text(text, encoding="utf-8")
+        write_whole(Path(output), text.encode())
     return DONE

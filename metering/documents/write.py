@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from metering.durable import write_whole
 from metering.errors import MeteringError, NeedsPerson, UsageError, unwritable
 
 FORMATS = ("pdf", "html", "json")
@@ -43,7 +44,7 @@ def write_one(document: Document, format: str, output: str | None) -> None:
     if output is None:
         sys.stdout.buffer.write(content)
     else:
-        _write(Path(output), content)
+        write_whole(Path(output), content)
 
 
 def write_all(documents: Iterable[Document], format: str, folder: str) -> int:
@@ -60,7 +61,7 @@ def write_all(documents: Iterable[Document], format: str, folder: str) -> int:
     failed = []
     for number, made in _made(documents, format):
         if isinstance(made, bytes):
-            _write(target / f"{number}.{format}", made)
+            write_whole(target / f"{number}.{format}", made)
             count += 1
         else:
             failed.append(made)
@@ -114,13 +115,3 @@ def _one(make: Make, document: Document) -> Made:
         raise
     except MeteringError as error:
         return document["number"], MeteringError(error.message, unchanged=error.unchanged, remedy=error.remedy)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole: beside its place, then renamed."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from None
