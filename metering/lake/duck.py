@@ -1,6 +1,7 @@
 """DuckDB: its connections, and the few statements around a relation's query, which itself is a `.sql` file.
 
-The only place where Python spells statements of DuckDB. A query that is spelled here takes all rows of one relation.
+Beside `relations.py`, which puts queries together, the only place where Python spells statements of DuckDB. A query
+that is spelled here takes rows of one relation as they are.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def drop(con: duckdb.DuckDBPyConnection, name: str, kind: Literal["TABLE", "VIEW
     con.execute(f"DROP {kind} IF EXISTS temp.{name}")
 
 
-# Files of DuckDB's own
+# Tables that others read, in a file of DuckDB's own or in a database that is handed over
 
 
 @contextmanager
@@ -187,18 +188,18 @@ def together(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     con.execute("COMMIT")
 
 
-def write_table(con: duckdb.DuckDBPyConnection, name: str, query: str, values: Sequence[object] = ()) -> None:
-    """Write a relation into a file: `name` is that of the file and of the relation, with a dot between."""
-    con.execute(f"CREATE TABLE {name} AS {query}", values)
+def write_table(con: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+    """Write a relation; in an attached file its name follows the file's, with a dot between."""
+    con.execute(f"CREATE TABLE {name} AS {query}")
 
 
 def write_view(con: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
-    """Write into a file what a relation is called besides."""
+    """Write what a relation is called besides."""
     con.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
 
 def comment(con: duckdb.DuckDBPyConnection, kind: Literal["TABLE", "VIEW", "COLUMN"], name: str, text: str) -> None:
-    """Write into a file what a relation or a column is."""
+    """Write down what a relation or a column is."""
     con.execute(f"COMMENT ON {kind} {name} IS '{quoted(text)}'")
 
 
