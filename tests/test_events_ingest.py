@@ -84,13 +84,17 @@ def rows(lake: Lake, query: str, through: int | None = None) -> list[tuple[Any, 
 
 def raws(lake: Lake) -> dict[tuple[str, str], str]:
     """The raw line of each event; each event has one, and each raw line an event."""
-    numbers = [batch.batch for batch in lake.manifest().batches]
-    with connect() as con:
-        lake.attach(con)
-        lake.attach_raw(con, numbers)
-        found = con.execute("SELECT source, id, raw FROM events FULL JOIN raw USING (batch, seq)").fetchall()
-    assert None not in {value for row in found for value in row}
-    return {(source, identity): raw for source, identity, raw in found}
+    lines = {
+        (row["batch"], row["seq"]): row["raw"]
+        for batch in lake.manifest().batches
+        for some in lake.raw_lines(batch)
+        for row in some.to_pylist()
+    }
+    events = {
+        (batch, seq): (source, id) for batch, seq, source, id in rows(lake, "SELECT batch, seq, source, id FROM events")
+    }
+    assert lines.keys() == events.keys()
+    return {events[place]: raw for place, raw in lines.items()}
 
 
 def identities(lake: Lake) -> set[tuple[str, str]]:

@@ -55,10 +55,8 @@ BY_OTHERS = {
     "redirect_request": "urllib",
     "REASONS": "test_events_lines.py: no other reason is ever given",
     "CUSTOMERS": "test_payments_cards.py: each does what is said of it",
-    "collection_state": "test_payments_states.py",
     "ATTEMPT_STATES": "test_payments_states.py: the moves lead from state to state",
     "INTENT_STATES": "test_payments_states.py: the moves lead from state to state",
-    "attach_raw": "test_events_ingest.py",
 }
 """What is not called by us, and by whom."""
 

@@ -21,12 +21,11 @@ from metering.payments.states import (
     Case,
     Live,
     Terms,
-    collection_state,
     is_due,
     judge,
     next_action,
 )
-from metering.values import MICROS_PER_DAY, format_instant, parse_instant
+from metering.values import MICROS_PER_DAY, parse_instant
 
 TERMS = Terms("sandbox", 1000, 0)
 
@@ -122,38 +121,28 @@ NEW_CARD = {"method": "pm_b"}
 
 
 @pytest.mark.parametrize(
-    ("attempts", "account", "state", "next_at"),
+    ("attempts", "account", "due"),
     [
-        ([], {}, "due", "2026-06-10T00:00:00Z"),
-        ([attempt(at="2026-06-09T12:00:00Z")], {}, "due", "2026-06-10T00:00:00Z"),
-        ([attempt(at="2026-06-10T00:00:00Z")], {}, "scheduled", "2026-06-11T00:00:00Z"),
-        ([attempt(at="2026-06-01T00:00:00Z"), attempt(2, at="2026-06-09T00:00:00Z")], {}, "exhausted", None),
-        ([attempt(at="2026-06-01T00:00:00Z"), attempt(2, at="2026-06-09T00:00:00Z")], NEW_CARD, "due", "now"),
-        ([attempt(retryable=0)], {}, "waiting", None),
-        ([attempt(retryable=0)], NEW_CARD, "due", "now"),
-        # back to the stolen card: it is not tried again
-        ([attempt(retryable=0), attempt(2, payment_method="pm_b")], {}, "waiting", None),
-        ([attempt(status="no_card")], {"method": ""}, "waiting", None),
-        ([attempt(status="no_card")], {}, "due", "now"),
-        ([attempt(status="action_required")], {}, "waiting", None),
-        ([attempt(status="action_required")], NEW_CARD, "due", "now"),
-        ([attempt(status="unknown")], NEW_CARD, "unknown", "now"),
-        ([attempt(reason="intent_cancelled")], {}, "due", "now"),
-        ([attempt(status="succeeded")], {}, "due", "now"),
-        ([attempt(status="succeeded")], {"status": "paid", "receivable_minor": 0}, "settled", None),
+        ([], {}, True),
+        # a card that may not be tried again; another one may, but not the first once more
+        ([attempt(retryable=0)], {}, False),
+        ([attempt(retryable=0)], NEW_CARD, True),
+        ([attempt(retryable=0), attempt(2, payment_method="pm_b")], {}, False),
+        # the last day is over: only another card opens the case again
+        ([attempt(at="2026-06-01T00:00:00Z"), attempt(2, at="2026-06-09T00:00:00Z")], {}, False),
+        ([attempt(at="2026-06-01T00:00:00Z"), attempt(2, at="2026-06-09T00:00:00Z")], NEW_CARD, True),
+        ([attempt(status="no_card")], {"method": ""}, False),
+        ([attempt(status="no_card")], {}, True),
+        ([attempt(status="action_required")], {}, False),
+        ([attempt(status="action_required")], NEW_CARD, True),
+        # nothing is sent while an outcome is not known, whatever the card
+        ([attempt(status="unknown")], NEW_CARD, False),
+        # an attempt that met a cancelled intent was none
+        ([attempt(reason="intent_cancelled")], {}, True),
     ],
 )
-def test_where_the_collection_stands(
-    attempts: list[Attempt], account: dict[str, str], state: str, next_at: str | None
-) -> None:
-    found = collection_state(case(*attempts, **account), TERMS, at("2026-06-10T00:00:00Z"))
-    expected = "2026-06-10T00:00:00Z" if next_at == "now" else next_at
-    assert (found.state, found.next_at and format_instant(found.next_at)) == (state, expected)
-
-
-def test_too_large_is_named() -> None:
-    found = collection_state(case(live=False), Terms("sandbox", 0, 0), at("2026-06-10T00:00:00Z"))
-    assert found.state == "too_large"
+def test_who_is_tried_again(attempts: list[Attempt], account: dict[str, str], due: bool) -> None:
+    assert is_due(case(*attempts, **account), at("2026-06-10T00:00:00Z")) is due
 
 
 @pytest.mark.parametrize(

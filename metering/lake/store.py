@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from metering.durable import sync
 from metering.errors import MeteringError, UsageError
 from metering.failpoints import failpoint
-from metering.lake.duck import FEW, add, drop, every, give, give_files, view
+from metering.lake.duck import FEW, drop, every, give_files, view
 from metering.lake.elsewhere import Compute, Parts, compute_elsewhere
 from metering.lake.files import Changed, Claim, Files, Folder, sha256_of
 from metering.lake.layout import FIRST_LAYOUT, LAYOUT, PARQUET, ROW_GROUP, write_events
@@ -340,18 +340,6 @@ class Lake:
         merged = any(part.first < part.last for part in parts)
         chosen = f"batch IN ({', '.join(map(str, sorted(wanted)))})" if merged else None
         self.define_rows(con, name, "events", parts, chosen)
-
-    def attach_raw(self, con: duckdb.DuckDBPyConnection, numbers: Collection[int]) -> None:
-        """Define the relation `raw`: the lines of the events of some batches, as they came."""
-        manifest = self.manifest()
-        batches = [batch for batch in manifest.batches if batch.batch in numbers and batch.raw]
-        places = manifest.raw_places()
-        give(con, "raw", empty_table("raw"))
-        for batch in batches:
-            for rows in self.raw_lines(batch, places[batch.batch]):
-                con.register("raw_given", rows)
-                add(con, "raw", every("raw_given"))
-        con.unregister("raw_given")
 
     def raw_lines(self, batch: Batch, place: RawPlace | None = None) -> Iterator[pa.Table]:
         """The lines of a batch's events as they came, some at a time."""

@@ -297,60 +297,18 @@ def must_cancel(case: Case, live: Live, terms: Terms) -> bool:
 
 def is_due(case: Case, calendar: Calendar) -> bool:
     """Whether a new attempt is due now."""
-    return _due_at(case, calendar) is not None
-
-
-def _due_at(case: Case, calendar: Calendar) -> int | None:
-    """Since when a new attempt is due; None if it is not."""
     tries = case.tries
     if not tries:
-        return calendar.now
+        return True
     last = tries[-1]
     if last.status == "unknown" or any(not t.retryable and t.card == case.card for t in tries):
-        return None
+        return False
     if last.status == "no_card":
-        return calendar.now if case.has_card else None
+        return case.has_card
     if last.card != case.card:
-        return calendar.now
+        return True
     if last.status != "declined":
-        return None
-    # Several slots missed are one; an attempt uses up every slot before it.
-    passed = [slot for slot in _slots(tries, calendar) if last.last_seen < slot <= calendar.now]
-    return passed[-1] if passed else None
-
-
-def _slots(tries: tuple[Attempt, ...], calendar: Calendar) -> list[int]:
-    first = next((t.created_at for t in tries if t.status != "no_card"), calendar.now)
-    return calendar.slots(first)
-
-
-# For reports
-
-
-class Collection(NamedTuple):
-    """How far the collection of an invoice is: `state`, and when it is tried next.
-
-    settled: nothing to charge. due: tried by the next collect. scheduled: a retry on a later day. unknown:
-    an attempt's outcome is not known. waiting: the customer must act, or a (new) card is needed. exhausted:
-    the last retry is over. too_large: above the gateway's maximum.
-    """
-
-    state: str
-    next_at: int | None = None
-
-
-def collection_state(case: Case, terms: Terms, calendar: Calendar) -> Collection:
-    """Where the collection of an invoice stands."""
-    if case.attempts and case.attempts[-1].status == "unknown":
-        return Collection("unknown", calendar.now)
-    if case.status != "open":
-        return Collection("settled")
-    if terms.charge_minor == 0:
-        return Collection("due", calendar.now) if terms.carry_minor else Collection("too_large")
-    if is_due(case, calendar):
-        return Collection("due", calendar.now)
-    last = case.tries[-1]
-    if last.status != "declined" or any(not t.retryable and t.card == case.card for t in case.tries):
-        return Collection("waiting")
-    later = [slot for slot in _slots(case.tries, calendar) if slot > max(calendar.now, last.last_seen)]
-    return Collection("scheduled", later[0]) if later else Collection("exhausted")
+        return False
+    first = next(t.created_at for t in tries if t.status != "no_card")
+    # Several days missed are one; an attempt uses up every day before it.
+    return any(last.last_seen < slot <= calendar.now for slot in calendar.slots(first))
