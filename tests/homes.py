@@ -42,13 +42,14 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 from ledgers import DEFAULT_URL, ledger_url, with_ledger
 
-from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
-from metering.cli.app import app
+from metering.cli.app import app, load_commands
 from metering.config import load_config
 from metering.ledger.book import Book, open_book
 from metering.ledger.tables import metadata
 from metering.payments import desk
 from metering.payments.desk import WORKERS
+
+load_commands()
 
 ACCOUNTS = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method"
 FUNDS = "account_id,kind,amount,currency,reference,expires"
@@ -368,7 +369,7 @@ def begun(beginning: Callable[[Home], object]) -> Callable[[Path], Home]:
 _SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = (
     *("duckdb", "pyarrow.parquet", "sqlalchemy.dialects.sqlite"),
-    *("metering.cli.commands", "metering.cli.decisions", "metering.cli.operations", "metering.cli.safety"),
+    *("metering.cli.decisions", "metering.cli.finance", "metering.cli.jobs", "metering.cli.operations"),
     *("metering.close.run", "metering.nightly", "metering.reports.publish", "metering.reports.forecast"),
     *("metering.telling.metrics", "metering.telling.ping", "sqlalchemy.dialects.postgresql"),
     *("metering.payments.sandbox", "metering.payments.stripe", "stripe", "requests", "forked"),

@@ -12,10 +12,10 @@ import click
 import pytest
 from readme import README, blocks, commands, transcript
 
-from metering.cli import commands as registered  # noqa: F401  registers the commands
-from metering.cli import decisions  # noqa: F401
-from metering.cli.app import app
+from metering.cli.app import app, load_commands
 from metering.reports.catalog import reports
+
+load_commands()
 
 MARK = "--- the next command ---"
 

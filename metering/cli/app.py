@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -166,6 +167,7 @@ _OPTIONS = (
     ("now", "--now", {"metavar": "TIME"}, "The engine's clock, RFC 3339 [METERING_NOW]."),
     ("home_path", "--home", {"metavar": "DIR"}, "The home [METERING_HOME, else this folder]."),
 )
+_SHARED = {name for name, *_ in _OPTIONS}
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -184,7 +186,9 @@ def command(group: click.Group, name: str, **settings: Any) -> Callable[[Callabl
         def run(context: Context, /, *args: Any, **kwargs: Any) -> None:
             _end(context, lambda: function(context, *args, **kwargs))
 
-        return group.command(name, **settings)(common(pass_context(run)))
+        made = group.command(name, **settings)(common(pass_context(run)))
+        made.params.sort(key=lambda each: each.name in _SHARED)  # its own options first in its help
+        return made
 
     return decorate
 
@@ -258,7 +262,21 @@ def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Sections(click.Group):
+    """Its help lists the commands below the docstring of the file that holds them."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        room = formatter.width - 6 - max(map(len, self.commands))
+        for name, each in self.commands.items():
+            title = sys.modules[each.callback.__module__].__doc__ or ""
+            sections.setdefault(title, []).append((name, each.get_short_help_str(room)))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="metering", prog_name="metering")
 @common
 def app() -> None:
@@ -278,12 +296,17 @@ class Lean(MetaPathFinder):
             raise ModuleNotFoundError(name, name=name)
 
 
+def load_commands() -> None:
+    """Import the files of commands, in the order in which the help lists them."""
+    for name in ("jobs", "finance", "decisions", "operations"):
+        import_module(f"metering.cli.{name}")
+
+
 def main() -> None:
     """The `metering` command."""
     sys.meta_path.insert(0, Lean())
     _heed_signals()
-    from metering.cli import commands, decisions, finance, operations, safety  # noqa: F401  registers the commands
-
+    load_commands()
     try:
         sys.exit(app.main(prog_name="metering", standalone_mode=False))
     except click.ClickException as error:

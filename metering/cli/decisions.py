@@ -1,4 +1,4 @@
-"""The commands by which people decide: accounts, funds, prices, quarantine."""
+"""What people decide"""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from metering.cli.app import Context, app, command, group
-from metering.cli.commands import FORMATS, month_of, print_report
+from metering.cli.finance import print_report
+from metering.cli.options import month_of, printed
 from metering.errors import DONE, MeteringError, UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
 
 @group("quarantine", invoke_without_command=True)
-@click.option("--format", "format", type=click.Choice(FORMATS))
-@click.option("--output", metavar="FILE", help="Write to a file.")
+@printed
 def quarantine(context: Context, format: str | None, output: str | None) -> int:
     """Bad lines that nobody has put aside yet; they are never lost."""
     return print_report(context, "quarantine", format=format, output=output)
@@ -69,7 +69,10 @@ def accounts_import(context: Context, file: str) -> int:
 @command(accounts, "close")
 @click.argument("account")
 def accounts_close(context: Context, account: str) -> int:
-    """Close an account: after its final invoice, what balance is left is paid out."""
+    """Close an account.
+
+    After its final invoice, what balance is left is paid out.
+    """
     from metering.corrections.closures import close_account
 
     home = context.open()
@@ -153,7 +156,10 @@ def prices(context: Context) -> None:
 @click.argument("month")
 @click.option("--reason", required=True, metavar="R", help="Why closed usage gets other prices.")
 def prices_reprice(context: Context, month: str, reason: str) -> int:
-    """Accept prices.csv for a closed month; the next close adjusts what was billed."""
+    """Bill a closed month by the prices.csv of now.
+
+    The next close adjusts what was billed.
+    """
     from metering.charges.stored import reprice
 
     home = context.open()
@@ -169,7 +175,7 @@ def prices_reprice(context: Context, month: str, reason: str) -> int:
 
 @command(prices, "check")
 def prices_check(context: Context) -> int:
-    """Read prices.csv and say whether it would change what closed months were billed at."""
+    """Whether prices.csv would change a closed month."""
     from metering.charges.prices import read_prices
     from metering.close.price_guard import check_prices
 
@@ -217,7 +223,7 @@ def _told(context: Context, run: Run, sentence: str) -> int:
 @click.option("--amount", required=True, metavar="A", help="Gross, in major units.")
 @click.option("--reason", required=True, metavar="R")
 def credit_note(context: Context, invoice: str, amount: str, reason: str) -> int:
-    """Issue a credit note: it reduces what is due, the rest becomes balance."""
+    """Reduce what is due on an invoice; the rest becomes balance."""
     from metering.corrections import documents
     from metering.ledger.book import rows
     from metering.values import Month, format_money
@@ -238,7 +244,10 @@ def credit_note(context: Context, invoice: str, amount: str, reason: str) -> int
 @click.option("--rebill", is_flag=True, help="The next close bills its usage again.")
 @click.option("--reason", default="", metavar="R")
 def void(context: Context, invoice: str, rebill: bool, reason: str) -> int:
-    """Take an invoice back; what was paid on it returns the way it was paid."""
+    """Take an invoice back; what was paid on it returns.
+
+    Credit and balance return to where they came from, what a card paid to the balance.
+    """
     from metering.corrections import documents
 
     home = context.open(charging=True)
@@ -252,7 +261,10 @@ def void(context: Context, invoice: str, rebill: bool, reason: str) -> int:
 @click.argument("invoice")
 @click.option("--reason", required=True, metavar="R")
 def write_off(context: Context, invoice: str, reason: str) -> int:
-    """Give up what is owed on an invoice: it becomes uncollectible."""
+    """Give up what is owed on an invoice.
+
+    It becomes uncollectible.
+    """
     from metering.corrections import documents
 
     home = context.open(charging=True)
@@ -291,7 +303,7 @@ def refund(context: Context, payment: str, amount: str | None, to_card: bool, re
 @click.option("--lost", "outcome", flag_value="lost")
 @click.option("--reason", default="", metavar="R")
 def dispute(context: Context, payment: str, outcome: str | None, reason: str) -> int:
-    """Record that a dispute of a payment was opened, won or lost."""
+    """Record that a payment is disputed, and how it ended."""
     from metering.corrections import money
 
     if outcome is None:

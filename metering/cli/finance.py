@@ -1,22 +1,108 @@
-"""The commands of finance: questions in SQL, other prices, exports."""
+"""What finance reads"""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import click
 
 from metering.cli.app import Context, app, command, output_format
-from metering.cli.commands import FORMATS, export, month_of
-from metering.errors import DONE
+from metering.cli.options import Command, month_of, month_option, printed
+from metering.durable import write_whole
+from metering.errors import DONE, NEEDS_PERSON, UsageError
+
+
+def report_options(function: Command) -> Command:
+    """The options of every report."""
+    function = printed(function)
+    for option in (
+        click.option("--account", metavar="A", help="Only this account."),
+        click.option("--to", "last", metavar="MONTH", help="Up to this month."),
+        click.option("--from", "first", metavar="MONTH", help="From this month on."),
+        click.option("--month", metavar="MONTH", help="Only this month."),
+    ):
+        function = option(function)
+    return function
+
+
+def usage_options(function: Command) -> Command:
+    """The options of the usage report."""
+    for option in (
+        click.option("--as-of", type=int, metavar="BATCH", help="From the events up to that batch."),
+        click.option("--by", type=click.Choice(["account", "project", "snapshot", "day"]), default="account"),
+        click.option("--billed", is_flag=True, help="As invoiced, not as known now."),
+    ):
+        function = option(function)
+    return function
+
+
+def print_report(
+    context: Context,
+    name: str,
+    *,
+    month: str | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    account: str | None = None,
+    format: str | None = None,
+    output: str | None = None,
+    as_of: int | None = None,
+    snapshot: str | None = None,
+    days: int | None = None,
+) -> int:
+    """Print a report in the format asked for."""
+    from metering.reports.ask import IDLE_DAYS, Filter, ask, state_of
+    from metering.reports.catalog import reports
+    from metering.reports.render import Asked, write
+
+    if month and (first or last):
+        raise UsageError("--month names one month, --from and --to name several.", remedy="Give one or the other.")
+    home = context.open()
+    days = IDLE_DAYS if days is None else days
+    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)
+    format = output_format(format)
+    rows = ask(home, name, wanted)
+    about = {**state_of(home), "filter": wanted.told} if format == "xlsx" else {}
+    write(Asked(reports()[name], rows, home.config.billing.gigabyte_bytes, about), format, output)
+    return DONE
+
+
+@command(app, "report")
+@click.argument("name")
+@report_options
+@usage_options
+@click.option("--days", type=click.IntRange(0, 100_000), help="For `idle`: alive for longer than so many days (90).")
+def report(context: Context, name: str, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
+    """Print a report; `metering schema` lists them."""
+    return _report(context, name, by, billed, as_of, **options)
+
+
+@command(app, "usage")
+@report_options
+@usage_options
+def usage(context: Context, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
+    """GB-hours as known now: the report `usage`."""
+    return _report(context, "usage", by, billed, as_of, **options)
+
+
+def _report(
+    context: Context, name: str, by: str, billed: bool, as_of: int | None, days: int | None = None, **options: Any
+) -> int:
+    from metering.reports.ask import report_name
+
+    chosen = report_name(name, by=by, billed=billed, as_of=as_of, days=days)
+    return print_report(context, chosen, as_of=as_of, days=days, **options)
 
 
 @command(app, "sql")
 @click.argument("query")
-@click.option("--format", "format", type=click.Choice(FORMATS))
-@click.option("--output", metavar="FILE", help="Write to a file.")
+@printed
 def sql(context: Context, query: str, format: str | None, output: str | None) -> int:
-    """Ask the reports a question in SQL, as they stand now.
+    """Ask the reports a question in SQL.
 
-    Each report is a table; `SHOW TABLES` lists them, and a name may be written usage_by_day or "usage-by-day".
+    They are read as they stand now. Each report is a table; `SHOW TABLES` lists them, and a name may be written
+    usage_by_day or "usage-by-day".
     """
     from metering.reports.ask import state_of
     from metering.reports.query import query_reports
@@ -29,16 +115,107 @@ def sql(context: Context, query: str, format: str | None, output: str | None) ->
     return DONE
 
 
+@command(app, "schema")
+@click.argument("name", required=False)
+def schema(context: Context, name: str | None) -> int:
+    """What every column of every table and report means.
+
+    NAME is a table or a report; `reports` lists the reports, and without NAME all is listed.
+    """
+    from metering.reports.catalog import reports
+    from metering.schema import tables
+
+    entries: dict[str, Any] = {**tables(), **{f"report {key}": value for key, value in reports().items()}}
+    if name in (None, "reports"):
+        for title, entry in entries.items():
+            if name is None or title.startswith("report "):
+                click.echo(f"{title:<36} {entry.grain}")
+        return DONE
+    found = [(title, entry) for title, entry in entries.items() if title in (name, f"report {name}")]
+    if not found:
+        raise UsageError(f"There is no table or report {name!r}.", remedy="`metering schema` lists them.")
+    for title, entry in found:
+        click.echo(f"{title}: {entry.grain}")
+        for column in entry.columns:
+            click.echo(f"  {column.name:<24} {column.kind:<9} {column.doc}")
+    return DONE
+
+
+@command(app, "explain")
+@click.argument("invoice", required=False)
+@click.option("--line", type=int, metavar="N", help="Only this line.")
+@click.option("--snapshot", metavar="ID", help="Instead: every invoice line that a snapshot is on.")
+@click.option("--format", "format", type=click.Choice(["table", "csv", "json"]), help="For --snapshot.")
+def explain(context: Context, invoice: str | None, line: int | None, snapshot: str | None, format: str | None) -> int:
+    """Compute an invoice again, and show the arithmetic.
+
+    From its stored inputs and the events. Exit 3 if it differs from what was issued.
+    """
+    from metering.cli.progress import steps
+    from metering.close.explain import explain as run_explain
+    from metering.close.explain import sentences
+
+    if (invoice is None) == (snapshot is None):
+        raise UsageError(
+            "Nothing, or two things, to explain.", remedy="Name an invoice, or a snapshot with --snapshot."
+        )
+    if snapshot is not None:
+        return print_report(context, "snapshot-lines", snapshot=snapshot, format=format)
+    with steps(context, "invoices") as show:
+        show(0, 0, f"computing {invoice} again")
+        explained = run_explain(context.open(), invoice or "")
+    if line is not None and line not in {issued["line"] for issued in explained.lines}:
+        raise UsageError(
+            f"{invoice} has no line {line}.", remedy=f"Its lines are numbered from 1 to {len(explained.lines)}."
+        )
+    for sentence in sentences(explained, line):
+        click.echo(sentence)
+    return NEEDS_PERSON if explained.differences else DONE
+
+
+@command(app, "invoice")
+@click.argument("number", required=False)
+@click.option("--month", metavar="MONTH", help="Instead: every invoice and credit note of a month.")
+@click.option("--format", "format", type=click.Choice(["pdf", "html", "json"]), default="pdf", show_default=True)
+@click.option("--output", metavar="FILE", help="Write to a file; with --month into this folder.")
+@click.option("--as-issued", is_flag=True, help="Without what happened since: never changes.")
+def invoice(
+    context: Context, number: str | None, month: str | None, format: str, output: str | None, as_issued: bool
+) -> int:
+    """An invoice or credit note as people get it.
+
+    Made again, it is the same until something happens to it.
+    """
+    from metering.documents.issued import document, documents_of_month
+    from metering.documents.write import write_all, write_one
+
+    if (number is None) == (month is None):
+        raise UsageError(
+            "No document, or two, to write.", remedy="Name an invoice or a credit note, or a month with --month."
+        )
+    home = context.open()
+    if month is None:
+        write_one(document(home, number or "", as_issued=as_issued), format, output)
+        return DONE
+    if output is None:
+        raise UsageError("The documents of a month are many files.", remedy="Name a folder with --output.")
+    count = write_all(documents_of_month(home, month_of(month), as_issued=as_issued), format, output)
+    context.say(f"{month}: {count} documents written to {output}")
+    return DONE
+
+
 @command(app, "simulate")
 @click.option("--prices", required=True, metavar="FILE", help="The other price book, in the form of prices.csv.")
 @click.option("--month", required=True, metavar="MONTH")
 @click.option("--account", metavar="A", help="Only this account.")
-@click.option("--format", "format", type=click.Choice(FORMATS))
-@click.option("--output", metavar="FILE", help="Write to a file.")
+@printed
 def simulate(
     context: Context, prices: str, month: str, account: str | None, format: str | None, output: str | None
 ) -> int:
-    """Rate a month's usage under another price book and show the difference; nothing is written to the books."""
+    """What other prices would have made of a month.
+
+    Nothing is written to the books.
+    """
     from metering.reports.ask import state_of
     from metering.reports.catalog import reports
     from metering.reports.render import Asked, write
@@ -54,15 +231,54 @@ def simulate(
     return DONE
 
 
+@app.group("export")
+def export() -> None:
+    """The books and reports in other tools' formats."""
+
+
+@command(export, "dashboard")
+@click.option("--output", metavar="FILE", help="Write to a file.")
+def export_dashboard(context: Context, output: str | None) -> int:
+    """One HTML page that needs no network.
+
+    Usage, revenue, what is open, how the cards did, idle snapshots, the health of the data.
+    """
+    from metering.dashboard.page import dashboard
+
+    text = dashboard(context.open())
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(Path(output), text.encode())
+    return DONE
+
+
 @command(export, "focus")
 @click.option("--month", required=True, metavar="MONTH", help="A closed month.")
 @click.option("--output", metavar="DIR", help="The folder to write into (focus-MONTH).")
 @click.option("--format", "format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 def export_focus(context: Context, month: str, output: str | None, format: str) -> int:
-    """A closed month as FinOps FOCUS 1.4: cost and usage, its billing period, invoice details."""
+    """A closed month as FinOps FOCUS 1.4.
+
+    Three files: cost and usage, its billing period, invoice details.
+    """
     from metering.reports.focus import write_focus
 
     folder = output or f"focus-{month_of(month)}"
     for path, rows in write_focus(context.open(), month_of(month), folder, format):
         context.say(f"{path}: {rows} rows")
+    return DONE
+
+
+@command(export, "beancount")
+@click.option("--output", metavar="FILE", help="Write to a file.")
+def export_beancount(context: Context, output: str | None) -> int:
+    """The ledger as Beancount, with every balance asserted."""
+    from metering.reports.beancount import beancount
+
+    text = "\n".join(beancount(context.open())) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(Path(output), text.encode())
     return DONE

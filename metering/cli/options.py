@@ -1,0 +1,37 @@
+"""What several commands are asked for: a month, a format, a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metering.errors import wrong_value
+
+if TYPE_CHECKING:
+    from metering.values import Month
+
+Command = Callable[..., Any]
+FORMATS = ["table", "csv", "json", "parquet", "xlsx"]
+
+
+def printed(function: Command) -> Command:
+    """The options of a command that prints rows."""
+    function = click.option("--output", metavar="FILE", help="Write to a file.")(function)
+    return click.option("--format", "format", type=click.Choice(FORMATS))(function)
+
+
+def month_option(text: str | None) -> Month | None:
+    """The month that an option or argument names, if it is given."""
+    return None if text is None else month_of(text)
+
+
+def month_of(text: str) -> Month:
+    """The month that a text names."""
+    from metering.values import InvalidValue, Month
+
+    try:
+        return Month.parse(text)
+    except InvalidValue as error:
+        raise wrong_value("month", error) from None
