@@ -78,6 +78,11 @@ class Server:
                 return
         raise Unavailable((self.folder / "log").read_text()[-500:])
 
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server are children of."""
+        return self._process.pid
+
     def stop(self, how: int = signal.SIGINT) -> None:
         """End the server: SIGINT at once but in order, SIGQUIT as a crash does."""
         self._process.send_signal(how)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,18 +14,52 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from msgspec import structs
 from reference import Event
 from test_usage_properties import streams
 from usage_given import UNKEYED, events_table, laid_out, quarantine_table
 
+from metering.config import Engine
 from metering.lake import Batch, Lake, Merged, compose, connect
 from metering.lake.elsewhere import Compute, Parts
 from metering.lake.store import File
 from metering.usage import meter
 
+CONF: dict[str, str | int | bool] = {
+    "spark.driver.memory": "1g",
+    "spark.executor.memory": "1g",
+    "spark.sql.shuffle.partitions": 2,
+    "spark.ui.enabled": False,
+}
+PLAIN: dict[str, str | int | bool] = {
+    "spark.sql.adaptive.enabled": False,
+    "spark.sql.codegen.wholeStage": False,
+    "spark.sql.shuffle.partitions": 1,
+}
+"""For the many small questions of a home: planning and compiling one takes longer than answering it."""
 ACCOUNTS = ["a1"]
 UNPRICED = ("a2", "snapshot.vm", "r1")
+
+
+@cache
+def cluster_settings() -> Engine:
+    """The cluster; skips the test where pyspark or Java is missing."""
+    pytest.importorskip("pyspark", reason="pyspark is not installed: pip install 'metering[spark]'")
+    remote = os.environ.get("METERING_SPARK_REMOTE")
+    if remote:
+        return Engine(name="spark", remote=remote)
+    if shutil.which("java") is None:
+        pytest.skip("there is no Java on the PATH")
+    master = os.environ.get("METERING_SPARK_MASTER", "local-cluster[2,1,1024]")
+    return Engine(name="spark", master=master, conf=CONF)
+
+
+def plain_cluster() -> Engine:
+    """The cluster, for homes."""
+    found = cluster_settings()
+    return structs.replace(found, conf={**found.conf, **PLAIN})
 
 
 def many_streams(count: int) -> list[Event]:

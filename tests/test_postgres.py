@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -217,6 +218,47 @@ def test_integers_are_exact_on_every_way(book: Book) -> None:
     attach_ledger(duck, book, ("invoice_lines",))
     found = duck.execute("SELECT byte_micros::VARCHAR, amount_minor::VARCHAR, account_id FROM invoice_lines").fetchall()
     assert found == [(str(usage), str(largest), "ä"), (str(-usage), str(largest), "ä")]
+
+
+def backend(con: sa.Connection) -> int:
+    """The server's process for a connection."""
+    return con.connection.driver_connection.info.backend_pid  # type: ignore[union-attr,no-any-return]
+
+
+AWKWARD = ["", "\\N", "\\.", "a\tb", "a\nb", "a\\", "\"'", "{}", "%s", "😀", None]
+"""Texts that mean something to COPY's own format, and none."""
+
+
+def test_many_rows_at_once_come_as_they_are(book: Book) -> None:
+    """They travel by COPY; one alone does not."""
+    made = [{"run": n, "command": "x", "started_at": n, "version": "1", "config_hash": ""} for n in range(1, 12)]
+    found = [{**row, "summary": text} for row, text in zip(made, AWKWARD, strict=True)]
+    with book.write() as con:
+        for some, word in ((found[:1], "INSERT"), (found[1:], "COPY")):
+            insert(con, "runs", some)
+            last = started().run(f"SELECT query FROM pg_stat_activity WHERE pid = {backend(con)}")
+            assert str(last[0][0]).startswith(word)
+    with book.read() as con:
+        assert [row["summary"] for row in rows(con, "runs")] == AWKWARD
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"run": 2}, sa.exc.IntegrityError),
+        ({"version": None}, sa.exc.IntegrityError),
+        ({"started_at": 1.0}, MeteringError),
+        ({"started_at": 2**63}, MeteringError),
+        ({"command": "a\0b"}, MeteringError),
+    ],
+    ids=["key", "null", "fraction", "too large", "no text"],
+)
+def test_one_wrong_row_among_many_leaves_none(book: Book, wrong: dict[str, Any], error: type[Exception]) -> None:
+    made = [{"run": n, "command": "x", "started_at": n, "version": "1", "config_hash": ""} for n in range(1, 40)]
+    with pytest.raises(error), book.write() as con:
+        insert(con, "runs", [*made, {**made[0], "run": 40, **wrong}])
+    with book.read() as con:
+        assert rows(con, "runs") == []
 
 
 def test_texts_are_ordered_by_code_point(book: Book) -> None:

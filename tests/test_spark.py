@@ -6,17 +6,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from homes import Home
-from ledgers import POSTGRESQL, SQLITE
 from msgspec import structs
 from reference import Event, snapshot_usage
-from spark_given import answers, conflicts, make_lake, many_streams
-from test_engines_agree import FOLDER, outcome
+from spark_given import answers, cluster_settings, conflicts, make_lake, many_streams, plain_cluster
 from usage_given import instant, months, parse_events
 
 from metering.config import Engine as Settings
@@ -30,33 +27,12 @@ from metering.usage.meter import Period
 pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("spark")]
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 STREAMS = int(os.environ.get("METERING_EXAMPLES", "300"))
-CONF: dict[str, str | int | bool] = {
-    "spark.driver.memory": "1g",
-    "spark.executor.memory": "1g",
-    "spark.sql.shuffle.partitions": 2,
-    "spark.ui.enabled": False,
-}
-
-
-PLAIN: dict[str, str | int | bool] = {
-    "spark.sql.adaptive.enabled": False,
-    "spark.sql.codegen.wholeStage": False,
-    "spark.sql.shuffle.partitions": 1,
-}
-"""For the many small questions of a home: planning and compiling one takes longer than answering it."""
 
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     """The cluster; without pyspark or Java there is none."""
-    pytest.importorskip("pyspark", reason="pyspark is not installed: pip install 'metering[spark]'")
-    remote = os.environ.get("METERING_SPARK_REMOTE")
-    if remote:
-        return Settings(name="spark", remote=remote)
-    if shutil.which("java") is None:
-        pytest.skip("there is no Java on the PATH")
-    master = os.environ.get("METERING_SPARK_MASTER", "local-cluster[2,1,1024]")
-    return Settings(name="spark", master=master, conf=CONF)
+    return cluster_settings()
 
 
 @pytest.fixture
@@ -68,12 +44,11 @@ def on_spark(settings: Settings) -> Compute:
 
 
 @pytest.fixture
-def homes_on_spark(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def homes_on_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every home computes on the cluster, whatever its file says."""
     from metering.spark import cluster
 
-    plain = structs.replace(settings, conf={**settings.conf, **PLAIN})
-    monkeypatch.setattr(Engine, "_compute", lambda self: cluster(plain))
+    monkeypatch.setattr(Engine, "_compute", lambda self: cluster(plain_cluster()))
 
 
 @pytest.mark.parametrize(
@@ -164,17 +139,6 @@ def test_a_lake_that_the_workers_do_not_see(settings: Settings, tmp_path: Path) 
 def test_month_comes_out_as_the_pencil_says(home: Home, homes_on_spark: None, story: Path) -> None:
     """Whole homes: ingest, close, reports, nights, verify."""
     home.tell(story.read_text("utf-8"))
-
-
-def test_a_quarter_is_the_same(homes_on_spark: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Played on Spark with PostgreSQL, and on DuckDB with SQLite: every row of the ledger, seals and files."""
-    there = outcome(POSTGRESQL, FOLDER)
-    monkeypatch.setattr(Engine, "_compute", lambda self: None)
-    here = outcome(SQLITE, FOLDER)
-    assert len(here[0]["invoices"]) > 10
-    for name in here[0]:
-        assert here[0][name] == there[0][name], name
-    assert here[1] == there[1]
 
 
 def test_a_home_that_names_the_cluster_in_its_file(home: Home, settings: Settings) -> None:

@@ -24,7 +24,7 @@ from metering.durable import sync
 from metering.errors import MeteringError, NeedsPerson
 from metering.failpoints import failpoint
 from metering.lake.files import Files, sha256_of
-from metering.ledger.book import Book
+from metering.ledger.book import Book, put_rows
 from metering.ledger.postings import refresh_status
 from metering.ledger.runs import OF_RUNS
 from metering.ledger.seals import sealed_tables
@@ -389,5 +389,6 @@ def _insert(
     if missing:
         raise _damaged(files, FOLDER, f"row {missing[0]} of {name} is in none of its files")
     if wanted:
-        con.execute(metadata().tables[name].insert(), [rows[count] for count in wanted])
+        names = tuple(rows[wanted[0]])
+        put_rows(con, name, names, (tuple(map(rows[count].__getitem__, names)) for count in wanted))
     return len(wanted)

@@ -193,8 +193,13 @@ def insert_rows(con: sa.Connection, table: str, names: Sequence[str], rows: Iter
         last = con.scalar(sa.select(sa.func.max(found.c.recorded))) or 0
         names = ("recorded", *names)
         rows = ((last + count, *row) for count, row in enumerate(rows, 1))
+    put_rows(con, table, names, rows)
+
+
+def put_rows(con: sa.Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Add rows that are numbered already: `recorded` is among the named columns where a table has it."""
     # The driver gets the rows as they are: SQLAlchemy's own work on each costs more than storing it.
-    statement, encoders = _insertion(found, tuple(names), con.dialect)
+    statement, encoders = _insertion(metadata().tables[table], tuple(names), con.dialect)
     listed = iter(rows)
     while part := list(islice(listed, MOST_ROWS)):
         con.exec_driver_sql(statement, [_encoded(row, encoders) for row in part] if encoders else part)

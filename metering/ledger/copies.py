@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from metering.ledger.book import put_rows
 from metering.ledger.tables import counter, metadata
 
 _ROWS = 5_000
@@ -15,8 +16,7 @@ def copy_rows(source: sa.Connection, target: sa.Connection) -> None:
     for table in (table for table in _in_order() if table.name in there):
         query = sa.select(table).order_by(table.c[counter(table.name)])
         with source.execution_options(yield_per=_ROWS).execute(query) as result:
-            for rows in result.mappings().partitions(_ROWS):
-                target.execute(table.insert(), [dict(row) for row in rows])
+            put_rows(target, table.name, tuple(table.c.keys()), map(tuple, result))
 
 
 def _in_order() -> list[sa.Table]:

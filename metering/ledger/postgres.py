@@ -8,8 +8,9 @@ and passwords come from libpq's own variables where the URL does not say them, a
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from hashlib import blake2b
@@ -37,6 +38,7 @@ _SESSION = """
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
 """The death of a machine frees what it held within a minute, and what was acknowledged is on disk."""
+_PLAIN_INSERT = re.compile(r"INSERT INTO (?P<place>[^;]*) VALUES \(%s(?:, %s)*\)")
 _REMEDY = "Look at the server and at libpq's variables (PGHOST, PGUSER, PGPASSFILE …), then run the same command again."
 
 
@@ -229,6 +231,7 @@ class PostgresBook(Book):
             connection.execute(_SESSION)
 
         sa.event.listen(engine, "connect", prepare)
+        sa.event.listen(engine, "do_executemany", _copy)
         return engine
 
     def session(self) -> sa.Connection:
@@ -355,6 +358,17 @@ class _Holds:
             if self._con is not None:
                 self._con.close()
                 self._con = None
+
+
+def _copy(cursor: Any, statement: str, rows: Iterable[Sequence[Any]], context: object) -> bool:
+    """Send the many rows of a plain INSERT by COPY: it takes both sides a third of the work of as many INSERTs."""
+    match = _PLAIN_INSERT.fullmatch(statement)
+    if match is None:
+        return False
+    with cursor.copy(f"COPY {match['place']} FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+    return True
 
 
 def _answers(con: sa.Connection) -> bool:

@@ -24,13 +24,15 @@ REACHED_WITHIN = 10
 ANSWERED_WITHIN = 60
 """Seconds in which a cluster should do a job of one row."""
 EXACT = {
+    "spark.sql.ansi.doubleQuotedIdentifiers": "true",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.decimalOperations.allowPrecisionLoss": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
     "spark.sql.session.timeZone": "UTC",
 }
-"""An overflow is an error and never null, no decimal is rounded, no file is left out. Nobody may change them."""
+"""An overflow is an error and never null, no decimal is rounded, no file is left out, and a name in double quotes is a
+name to both engines. Nobody may change them."""
 
 _QUIET = {"spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
 _TOO_LARGE = ("ARITHMETIC_OVERFLOW", "NUMERIC_VALUE_OUT_OF_RANGE", "CAST_OVERFLOW", "NUMERIC_OUT_OF_SUPPORTED_RANGE")

@@ -1,10 +1,11 @@
 """A close up to the cards, against plain SQL inserts of the very rows that it wrote into the very same tables.
 
-PYTHONPATH=tests:. python tests/bench/close.py --invoices 100000 [--keep DIR] [--profile]
+PYTHONPATH=tests:. python tests/bench/close.py --invoices 100000 [--ledger postgresql] [--keep DIR] [--profile]
 
 The inserts go into a copy of the ledger as it was before the close, with all its constraints, indexes and triggers:
 one executemany per table, all in one transaction, committed as durably as the close does. The rows are ready as
-tuples before the time begins to count.
+tuples before the time begins to count. With `--ledger postgresql` the same month is closed on a server of its own too;
+the rows of the SQLite ledger are then inserted there by the driver's executemany, and by COPY.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import multiprocessing
+import os
 import pstats
 import resource
 import shutil
@@ -21,17 +23,24 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 from homes import PRICES, Home, event_lines
+from postgres_server import Server
 
 from metering.clock import Clock
 from metering.close.run import Options, run_close
 from metering.home import Home as Door
+from metering.ledger.book import Book, open_book
 from metering.payments.collect import Outcome
 from metering.values import parse_instant
 
 ACCOUNTS = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method\n"
+DURABLE = ("shared_buffers=256MB", "max_wal_size=8GB")
+"""A server that syncs, as one that keeps a ledger does."""
+Inserts = list[tuple[str, list[tuple[object, ...]]]]
+"""The rows of each table."""
 
 
 def given(path: Path, count: int) -> None:
@@ -63,20 +72,71 @@ def close(path: Path, profiled: bool) -> tuple[float, float]:
     return spent
 
 
-def plain_inserts(before: Path, after: Path) -> tuple[int, tuple[float, float]]:
-    """Add the rows that a home's ledger has beyond another one to that other one: how many, and the seconds it took."""
-    new = _rows_beyond(_counts(before / "ledger.db"), after / "ledger.db")
+def plain_inserts(before: Path, new: Inserts) -> tuple[float, float]:
+    """Add rows to a home's ledger: the seconds it took."""
     book = Door(before, Clock(0)).book
 
     def insert() -> None:
         with book.write() as con:
             cursor = con.connection.cursor()
-            for statement, rows in new:
-                cursor.executemany(statement, rows)
+            for name, rows in new:
+                cursor.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(rows[0]))})', rows)
 
-    spent = _measured(insert)
-    assert _counts(before / "ledger.db") == _counts(after / "ledger.db")
-    return sum(len(rows) for _, rows in new), spent
+    return _measured(insert)
+
+
+def inserts_on_a_server(book: Book, new: Inserts, by_copy: bool) -> tuple[float, float]:
+    """Add rows to a ledger on PostgreSQL, past the engine's own way: the seconds it took."""
+
+    def insert() -> None:
+        with book.write() as con:
+            cursor: Any = con.connection.cursor()
+            for name, rows in new:
+                if not by_copy:
+                    cursor.executemany(f'INSERT INTO "{name}" VALUES ({", ".join(["%s"] * len(rows[0]))})', rows)
+                    continue
+                with cursor.copy(f'COPY "{name}" FROM STDIN') as copy:
+                    for row in rows:
+                        copy.write_row(row)
+
+    return _measured(insert)
+
+
+def on_postgresql(kept: Path, folder: Path, new: Inserts, profiled: bool) -> None:
+    """The same on a server, whose processor is counted too."""
+    server = Server(DURABLE)
+    try:
+        server.run("CREATE DATABASE given")
+        book = open_book(server.url("given"), Path())
+        book.load(kept / "ledger.db")
+        book.close()
+        for by_copy in (False, True):
+            name = f"inserts_{by_copy}".lower()
+            server.run(f"CREATE DATABASE {name} TEMPLATE given")
+            book, before = open_book(server.url(name), Path()), _processor(server)
+            wall, cpu = inserts_on_a_server(book, new, by_copy)
+            spent = _processor(server) - before
+            print(f"PostgreSQL, by {'COPY' if by_copy else 'INSERT'}: {wall:.1f} s, {cpu:.1f} + {spent:.1f} s of CPU")
+            book.close()
+        path = Path(shutil.copytree(kept, folder / "on-server", ignore=shutil.ignore_patterns("ledger.db*")))
+        server.run("CREATE DATABASE closed TEMPLATE given")
+        with (path / "metering.toml").open("a") as config:
+            config.write(f'\n[ledger]\nurl = "{server.url("closed")}"\n')
+        before = _processor(server)
+        (wall, cpu), memory = _alone(close, path, profiled)
+        spent = _processor(server) - before
+        print(f"PostgreSQL, the close: {wall:.1f} s, {cpu:.1f} + {spent:.1f} s of CPU, at most {memory} MiB")
+    finally:
+        server.remove()
+
+
+def _processor(server: Server) -> float:
+    """Seconds of the processor that a server and its children have taken."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    ticks = 0
+    for pid, fields in [(str(server.pid), slice(11, 15)), *((child, slice(11, 13)) for child in children)]:
+        ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[fields]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _counts(ledger: Path) -> dict[str, int]:
@@ -86,13 +146,14 @@ def _counts(ledger: Path) -> dict[str, int]:
         return {name: con.execute(f'SELECT coalesce(max(rowid), 0) FROM "{name}"').fetchone()[0] for name in names}
 
 
-def _rows_beyond(counts: dict[str, int], ledger: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
+def rows_beyond(before: Path, after: Path) -> Inserts:
+    """The rows that a home's ledger has beyond another one."""
     found = []
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as con:
-        for name, count in counts.items():
+    with closing(sqlite3.connect(f"file:{after / 'ledger.db'}?mode=ro", uri=True)) as con:
+        for name, count in _counts(before / "ledger.db").items():
             rows = con.execute(f'SELECT * FROM "{name}" WHERE rowid > {count}').fetchall()
             if rows:
-                found.append((f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(rows[0]))})', rows))
+                found.append((name, rows))
     return found
 
 
@@ -102,7 +163,7 @@ def _measured(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - cpu
 
 
-def _alone(work: Callable[..., object], *args: object) -> tuple[object, int]:
+def _alone(work: Callable[..., object], *args: object) -> tuple[Any, int]:
     """Do something in a process of its own: what came of it, and the most memory it took, in MiB."""
     pipe, other = multiprocessing.Pipe()
 
@@ -115,13 +176,14 @@ def _alone(work: Callable[..., object], *args: object) -> tuple[object, int]:
     other.close()
     found = pipe.recv()
     process.join()
-    return found
+    return found  # type: ignore[no-any-return]
 
 
 def main() -> None:
     """Close, insert, and print what both took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--invoices", type=int, default=100_000)
+    parser.add_argument("--ledger", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="Keep the home before the close there, and use it again."
     )
@@ -135,10 +197,15 @@ def main() -> None:
         shutil.copytree(kept, path)
         before = Path(shutil.copytree(kept, Path(folder) / "before"))
         (seconds, cpu), memory = _alone(close, path, args.profile)
-        (rows, (plain, plain_cpu)), _ = _alone(plain_inserts, before, path)
+        new = rows_beyond(before, path)
+        (plain, plain_cpu), _ = _alone(plain_inserts, before, new)
+        assert not rows_beyond(before, path)
         print(f"{args.invoices} invoices: {seconds:.1f} s, {cpu:.1f} s of a processor, at most {memory} MiB")
-        print(f"{rows} rows by plain inserts: {plain:.1f} s, {plain_cpu:.1f} s of a processor")
+        count = sum(len(rows) for _, rows in new)
+        print(f"{count} rows by plain inserts: {plain:.1f} s, {plain_cpu:.1f} s of a processor")
         print(f"the close takes {seconds / plain:.1f} times as long, {cpu / plain_cpu:.1f} times as much processor")
+        if args.ledger == "postgresql":
+            on_postgresql(kept, Path(folder), new, args.profile)
 
 
 if __name__ == "__main__":
