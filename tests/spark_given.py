@@ -149,7 +149,7 @@ def answers(
         "snapshot_usage": lambda: meter.snapshot_usage(con),
         "usage_by_snapshot": lambda: meter.usage_by_snapshot(con),
         "stretch_usage": lambda: meter.stretch_usage(con, meter.alive(con)["snapshot_id"].to_pylist()),
-        "remaining_usage": lambda: meter.remaining_usage(con),
+        "expected_usage": lambda: meter.expected_usage(con),
         "alive": lambda: meter.alive(con),
         "lifespans": lambda: con.sql(compose(con, "FROM lifespans ORDER BY ALL", "usage")).to_arrow_table(),
         "anomalies": lambda: meter.anomalies(con, accounts=ACCOUNTS, unpriced=unpriced, resolved=["q1"]),

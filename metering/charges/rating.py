@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
-from metering.charges.prices import MonthPrices, PriceKey
+from metering.charges.prices import MonthPrices, PriceKey, PriceRow
 
 
 class UsageSum(NamedTuple):
@@ -54,23 +54,34 @@ class Rated:
     unbillable: list[Unbillable] = field(default_factory=list)
 
 
+def price_of(
+    month: str,
+    period_start: int,
+    account_id: str,
+    sku: str,
+    region: str,
+    currency_of: Mapping[str, str],
+    prices: Mapping[str, MonthPrices],
+) -> tuple[int, PriceRow] | str:
+    """The price of usage in a period without price changes, and which list gave it; or why it cannot be billed."""
+    currency = currency_of.get(account_id)
+    if currency is None:
+        return "unknown_account"
+    return prices[month].find(account_id, sku, region, currency, period_start) or "no_price"
+
+
 def rate_usage(sums: Iterable[UsageSum], currency_of: Mapping[str, str], prices: Mapping[str, MonthPrices]) -> Rated:
     """Rate usage: `currency_of` names the known accounts, `prices` what prices each month."""
     rated = Rated()
     for usage in sums:
-        currency = currency_of.get(usage.account_id)
-        if currency is None:
-            rated.unbillable.append(Unbillable("unknown_account", usage))
-            continue
-        month = prices[usage.month]
-        found = month.find(usage.account_id, usage.sku, usage.region, currency, usage.period_start)
-        if found is None:
-            rated.unbillable.append(Unbillable("no_price", usage))
+        month, start, _, account, sku, region, byte_micros = usage
+        found = price_of(month, start, account, sku, region, currency_of, prices)
+        if isinstance(found, str):
+            rated.unbillable.append(Unbillable(found, usage))
             continue
         index, row = found
-        key = ChargeKey(usage.month, usage.account_id, usage.sku, usage.region, row.price_per_gb_hour)
-        rated.charges[key] += usage.byte_micros
+        rated.charges[ChargeKey(month, account, sku, region, row.price_per_gb_hour)] += byte_micros
         rated.prices.append((usage, row.price_per_gb_hour))
-        if index and index == len(month.lists) - 1:
-            rated.gaps[usage.month].add(PriceKey(*row[:4]))
+        if index and index == len(prices[month].lists) - 1:
+            rated.gaps[month].add(PriceKey(*row[:4]))
     return rated

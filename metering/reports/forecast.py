@@ -6,7 +6,7 @@ The lines are made by the close's own functions, so that a month's forecast beco
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,19 +14,19 @@ import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from metering.charges.rating import ChargeKey, Rated, rate_usage
+from metering.charges.rating import ChargeKey, price_of, rate_usage
 from metering.charges.stored import in_force
-from metering.close.drafting import Draft, drafts_of, issued_before, periods_of, usage_sums
+from metering.close.columns import rows_of, table_of
+from metering.close.drafting import Draft, drafts_of, issued_before, periods_of, sums
 from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
 from metering.close.month import without_collector
-from metering.errors import UsageError
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT, Issued, make_lines, subtotals
 from metering.invoices.settlement import Credit, pay, withhold
 from metering.ledger import standing
-from metering.payments.gateway import Limits, open_gateway
+from metering.payments.gateway import limits_of
 from metering.payments.split import chargeable
 from metering.state.changes import Pair
 from metering.usage import meter
@@ -60,15 +60,15 @@ def forecast(
 
     `duck` has this home's usage relations; with `all_events` the state of the lifespans is left aside.
     """
-    rows: list[dict[str, Any]] = []
+    rows: Iterable[tuple[Any, ...]] = ()
     with home.book.read() as con, without_collector():
         months = [month for month in _pending(home, con, duck) if last is None or month <= last]
         if months:
             inputs = fix_inputs(home, con, months[0])
             earlier = None if all_events else earlier_to_rate(home, con, inputs)
-            rows = list(_rows(home, con, inputs, months, earlier, _rate(home, inputs, duck, months, earlier)))
-    # Earlier months are settled first even where only later ones are asked for.
-    return pa.Table.from_pylist([row for row in rows if row["month"] >= str(first or "")], schema=COLUMNS)
+            rows = _rows(home, con, inputs, months, earlier, _rate(home, inputs, duck, months, earlier))
+        # Earlier months are settled first even where only later ones are asked for.
+        return table_of(COLUMNS, (row for row in rows if row[0] >= str(first or "")))
 
 
 def _pending(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection) -> list[Month]:
@@ -88,16 +88,11 @@ class _Usage:
     charges: dict[ChargeKey, int] = field(default_factory=lambda: defaultdict(int))
     used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
-    def copy(self) -> _Usage:
-        """The same sums, to add more to."""
-        return _Usage(self.charges.copy(), self.used.copy())
-
-    def add(self, rated: Rated) -> None:
-        for key, byte_micros in rated.charges.items():
+    def add(self, month: str, account: str, key: ChargeKey | None, byte_micros: int) -> None:
+        """Add usage; without a key it cannot be billed."""
+        self.used[month, account] += byte_micros
+        if key is not None:
             self.charges[key] += byte_micros
-            self.used[key.month, key.account_id] += byte_micros
-        for _, usage in rated.unbillable:
-            self.used[usage.month, usage.account_id] += usage.byte_micros
 
 
 def _rate(
@@ -107,21 +102,26 @@ def _rate(
     zone = home.config.billing.zone
     open_months = {str(month): month.bounds(zone) for month in months}
     prices = in_force(inputs.stored_prices, [*inputs.closed, *open_months], inputs.prices, zone)
-    to_date = _Usage()
-
-    def add(table: pa.Table, found: _Usage) -> None:
-        found.add(rate_usage(usage_sums(table), inputs.currency_of, prices))
-
+    currency_of = inputs.currency_of
+    to_date, whole = _Usage(), _Usage()
     if earlier is None:
         open_months |= inputs.closed
     elif earlier:
         meter.set_periods(duck, periods_of({month: inputs.closed[month] for month, _ in earlier}, prices))
-        add(meter.account_usage(duck, sorted(earlier)), to_date)
+        for charge, byte_micros in rate_usage(sums(duck, sorted(earlier)), currency_of, prices).charges.items():
+            to_date.add(charge.month, charge.account_id, charge, byte_micros)
+            whole.add(charge.month, charge.account_id, charge, byte_micros)
     meter.set_periods(duck, periods_of(open_months, prices))
-    add(meter.account_usage(duck), to_date)
-    whole = to_date.copy()
-    add(meter.remaining_usage(duck), whole)
+    for month, start, account, sku, region, past, ahead in rows_of(meter.expected_usage(duck).select(_EXPECTED)):
+        found = price_of(month, start, account, sku, region, currency_of, prices)
+        key = None if isinstance(found, str) else ChargeKey(month, account, sku, region, found[1].price_per_gb_hour)
+        if past is not None:
+            to_date.add(month, account, key, int(past))
+        whole.add(month, account, key, int(past or 0) + int(ahead or 0))
     return to_date, whole
+
+
+_EXPECTED = ["month", "period_start", "account_id", "sku", "region", "byte_micros", "remaining"]
 
 
 def _rows(
@@ -131,32 +131,33 @@ def _rows(
     months: list[Month],
     earlier: set[Pair] | None,
     rated: tuple[_Usage, _Usage],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of the forecast, each in the order of its columns."""
     to_date, whole = rated
     purses = _Purses(home, con)
     issued = dict(issued_before(con, str(months[0]), earlier))
     currency_of = inputs.currency_of
     for month in months:
-        of_month = replace(inputs, month=month)
+        of_month, name, next_day = replace(inputs, month=month), str(month), str(month.plus(1).first_day)
         # What earlier months were billed wrong stands on the next invoice only.
-        counted = {*inputs.closed, str(month)} if month == months[0] else {str(month)}
+        counted = {*inputs.closed, name} if month == months[0] else {name}
         so_far = subtotals(*_billed(of_month, to_date.charges, issued, counted))
         lines = make_lines(*_billed(of_month, whole.charges, issued, counted))
         drafts = {draft.account_id: draft for draft in drafts_of(of_month, lines.items())}
         issued = {}
-        for account in sorted({*drafts, *so_far, *(name for when, name in whole.used if when == str(month))}):
+        for account in sorted({*drafts, *so_far, *(account for when, account in whole.used if when == name)}):
             draft = drafts.get(account)
-            yield {
-                "month": str(month),
-                "account_id": account,
-                "currency": currency_of.get(account),
-                "gb_hours_to_date": to_date.used[str(month), account],
-                "gb_hours_forecast": whole.used[str(month), account],
-                "amount_to_date": so_far.get(account),
-                "amount_forecast": draft.subtotal_minor if draft else None,
-                "balance": purses.balances.get(account, 0) if account in inputs.accounts else None,
-                "card_forecast": purses.settle(draft, month) if draft else None,
-            }
+            yield (
+                name,
+                account,
+                currency_of.get(account),
+                to_date.used.get((name, account), 0),
+                whole.used.get((name, account), 0),
+                so_far.get(account),
+                draft.subtotal_minor if draft else None,
+                purses.balances.get(account, 0) if account in currency_of else None,
+                purses.settle(draft, next_day) if draft else None,
+            )
 
 
 def _billed(
@@ -173,11 +174,7 @@ class _Purses:
     def __init__(self, home: Home, con: sa.Connection) -> None:
         self._con = con
         self._payments = home.config.payments
-        try:
-            self._gateway: Limits | object = open_gateway(home)
-        except UsageError:
-            # A report needs no key of a gateway; the common limits are close enough.
-            self._gateway = Limits()
+        self._limits = limits_of(home)
         self.balances = standing.balances(con)
         self._credits: dict[str, list[Credit]] = defaultdict(list)
         for credit in standing.credits(con):
@@ -186,14 +183,14 @@ class _Purses:
         for amount in standing.carried(con):
             self._carried[amount.account_id] += amount.amount_minor
 
-    def settle(self, draft: Draft, month: Month) -> int:
-        """What the card would be charged for an invoice, after credit and balance."""
+    def settle(self, draft: Draft, day: str) -> int:
+        """What the card would be charged for an invoice of the month before `day`, after credit and balance."""
         account = draft.account_id
         payable = draft.total_minor + self._carried.pop(account, 0) + self._withheld(draft)
         if payable <= 0:
             self.balances[account] = self.balances.get(account, 0) - payable
             return 0
-        uses = pay(payable, self._credits[account], self.balances.get(account, 0), str(month.plus(1).first_day))
+        uses = pay(payable, self._credits[account], self.balances.get(account, 0), day)
         for use in uses:
             if use.reference is None:
                 self.balances[account] -= use.amount_minor
@@ -205,7 +202,7 @@ class _Purses:
                     for credit in self._credits[account]
                 ]
         left = payable - sum(use.amount_minor for use in uses)
-        charge, carry = chargeable(left, draft.currency, self._payments, self._gateway)  # type: ignore[arg-type]
+        charge, carry = chargeable(left, draft.currency, self._payments, self._limits)
         self._carried[account] = carry
         return charge
 

@@ -50,6 +50,7 @@ _GIVEN = {
 
 _SHORT = {"chosen_usage", "chosen_stretch_usage", "anomalies"}
 """Relations with few rows beside the events that they are made of."""
+_SUMS = {"byte_micros", "remaining"}
 EVER = -(2**63) + 1
 """An instant before all others: nothing had ended by then."""
 
@@ -204,9 +205,9 @@ def stretch_usage(con: duckdb.DuckDBPyConnection, snapshots: Iterable[str]) -> p
     return _ask(con, "chosen_stretch_usage", "snapshot_id", "used_from")
 
 
-def remaining_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
-    """What is alive now would still use from now to each period's end, per account × SKU × region, sorted."""
-    return _ask(con, "remaining_usage", "period_start", "account_id", "sku", "region")
+def expected_usage(con: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Usage up to now, and what is alive would still use (`remaining`), per account × SKU × region × period, sorted."""
+    return _ask(con, "expected_usage", "period_start", "account_id", "sku", "region")
 
 
 def used_keys(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str]]:
@@ -285,9 +286,9 @@ def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
     try:
         query = compose(con, every(name, order=order), "usage")
         table = answer(con, query, few=name in _SHORT)
-        if "byte_micros" in table.column_names:
+        for column in _SUMS.intersection(table.column_names):
             # DuckDB 1.5 lets a sum grow a little past 38 digits.
-            table.column("byte_micros").validate(full=True)
+            table.column(column).validate(full=True)
     except (duckdb.OutOfRangeException, duckdb.ConversionException, pa.ArrowInvalid) as error:
         raise too_large(error) from None
     return table
