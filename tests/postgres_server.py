@@ -88,6 +88,15 @@ class Server:
         self._process.send_signal(how)
         self._process.wait(30)
 
+    def crash(self, how: int = signal.SIGQUIT) -> None:
+        """End the server as a crash does: all of its processes, or (SIGKILL) the first, which the others notice."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        self.stop(how)
+        for _ in range(600):
+            if not any(Path(f"/proc/{child}").exists() for child in children):
+                return
+            time.sleep(0.05)
+
     def remove(self) -> None:
         """End the server and take its files away."""
         if self._process.poll() is None:
@@ -101,6 +110,14 @@ class Server:
         with psycopg.connect(host=str(self.folder), user=USER, dbname=database, autocommit=True) as con:
             done = con.execute(statement)  # type: ignore[arg-type]
             return done.fetchall() if done.description else []
+
+    def rows(self, query: str, database: str) -> list[dict[str, Any]]:
+        """The rows of a query by the names of their columns."""
+        import psycopg
+        from psycopg.rows import dict_row
+
+        with psycopg.connect(host=str(self.folder), user=USER, dbname=database, row_factory=dict_row) as con:
+            return con.execute(query).fetchall()  # type: ignore[arg-type]
 
     @staticmethod
     def _error() -> type[Exception]:

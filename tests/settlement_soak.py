@@ -2,10 +2,11 @@
 
     PYTHONPATH=tests python -m settlement_soak --server fake --invoices 1000 --seed 1
     PYTHONPATH=tests python -m settlement_soak --server localstripe --invoices 1000 --seed 1
+    PYTHONPATH=tests python -m settlement_soak --ledger postgresql --invoices 300 --seed 1
 
-Five months are closed by processes of their own, which are killed, stopped, hindered and doubled, while the network
-loses, delays, repeats and garbles. A seed fixes every fault, kill and limit; with one worker, and without the scenes
-in which two run at once, it replays a run request by request.
+Six months are closed by processes of their own, which are killed, stopped, hindered and doubled, while the network
+loses, delays, repeats and garbles, and a ledger's server dies and comes back. A seed fixes every fault, kill and limit;
+with one worker, and without the scenes in which two run at once, it replays a run request by request.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from homes import _SERVER, KILLED, PRELOADED, PRICES, Home
+from ledgers import DEFAULT_URL, POSTGRESQL, SQLITE
+from postgres_server import Server
 from stripe_fake import OVERCHARGING, Capture, Stripe
 from stripe_local import local_stripe
 from stripe_network import FAULTS, WRITES_ONLY, Network
 
 _SERVER.set_forkserver_preload([*PRELOADED, "settlement_soak"])
-MONTHS = ("2026-05", "2026-06", "2026-07", "2026-08", "2026-09")
+MONTHS = ("2026-05", "2026-06", "2026-07", "2026-08", "2026-09", "2026-10")
+LEDGER = "postgres"
+"""The database of a ledger that a server keeps."""
 CARDS = {
     "fake": (
         *(["pm_card_visa"] * 28),
@@ -58,6 +63,8 @@ SLOW = 0.1
 RARE = ("cancel", "find")
 """Steps of which a run makes few requests: none is spared in a long run, until every fault has hit them."""
 STEPS = ("create", "confirm", "read", *RARE)
+WORKERS_KILLED = 9
+"""How often one of several workers is killed."""
 LONG = 250
 """Invoices from which on every fault must have hit every step."""
 
@@ -75,7 +82,7 @@ class Settings:
 def _serve(words: list[str], settings: Settings, said: str) -> None:
     """A runner: one command in a process of its own."""
     from metering.cli.app import app
-    from metering.ledger import sqlite
+    from metering.ledger import postgres, sqlite
     from metering.payments import stripe
     from metering.payments.desk import Desk
 
@@ -88,6 +95,7 @@ def _serve(words: list[str], settings: Settings, said: str) -> None:
     stripe.Stripe.per_second = 1000
     Desk.workers = settings.workers  # type: ignore[assignment, method-assign]
     sqlite.BUSY_SECONDS = settings.busy_seconds  # type: ignore[assignment]
+    postgres.PATIENCE_SECONDS = 5
     if settings.limit_bytes:
         import resource
 
@@ -117,6 +125,8 @@ class Soak:
     server: str
     seed: int
     accounts: int
+    database: Server | None = None
+    """The server of the ledger; a SQLite file has none."""
     dense: float = 0.15
     """How many of the requests meet a fault while the network is bad."""
     kills: Counter[str] = field(default_factory=Counter)
@@ -137,7 +147,8 @@ class Soak:
         self.home.file(
             "metering.toml",
             f'[payments]\ngateway = "stripe"\nrequests_per_second = 1000\nminimum_charge = {{}}\n'
-            f'[payments.stripe]\napi_base = "{self.network.url}"\n[billing]\nstart = "2026-05"\n',
+            f'[payments.stripe]\napi_base = "{self.network.url}"\n[billing]\nstart = "2026-05"\n'
+            f'[ledger]\nurl = "{self.database.url(LEDGER) if self.database else DEFAULT_URL}"\n',
         )
         prices = [f"snapshot.vm,,{code},{price},2026-01-01," for code, price in (("USD", "0.001"), ("EUR", "0.001"))]
         prices += ["snapshot.vm,,JPY,0.1,2026-01-01,", "snapshot.vm,,KWD,0.001,2026-01-01,"]
@@ -198,20 +209,56 @@ class Soak:
         pair = [self.start(command, Settings(workers=4)) for command in ("close 2026-07", "collect")]
         self.end("close and collect", *pair)
 
+    def several_workers(self) -> None:
+        """Three runners charge one month; again and again one of them is killed, and another takes its place."""
+        self.home.now = "2026-11-01T08:00:00Z"
+        self.run("close", Settings(failpoint="close.after_files"))
+        workers = [self.start(command, Settings(workers=4)) for command in ("close 2026-10", "collect", "collect")]
+        for _ in range(WORKERS_KILLED):
+            victim = self.rng.choice(workers)
+            self.after_requests(self.rng.randint(1, max(3, self.accounts // 8)), victim.kill)
+            self.end("workers", victim)
+            self.kills["workers"] += victim.exitcode == KILLED
+            workers[workers.index(victim)] = self.start("collect", Settings(workers=4))
+        self.end("workers", *workers)
+
     def hindered(self) -> None:
-        """The disk is full and the ledger is locked while outcomes are recorded; the clock jumps three days."""
+        """The ledger cannot be written while outcomes are recorded; the clock jumps three days."""
         self.home.now = "2026-09-01T08:00:00Z"
         self.run("close", Settings(failpoint="close.after_files"))
-        for limit in (200_000, 600_000, 1_500_000):
-            self.run("collect", Settings(limit_bytes=limit + self.rng.randint(0, 50_000)))
-        for busy in (0.2, 60):
-            with self.locking(after=self.rng.randint(3, 20), free=busy == 60):
-                self.run("collect", Settings(busy_seconds=busy, workers=1))
+        if self.database:
+            self.server_dies(self.database)
+        else:
+            self.file_is_hindered()
         self.home.now = "2026-09-04T08:00:00Z"
         self.run("collect", Settings(failpoint="payment.after_confirm:3"))
         self.home.now = "2026-09-01T09:00:00Z"
         self.run("collect", Settings())
         self.home.now = "2026-09-04T09:00:00Z"
+
+    def file_is_hindered(self) -> None:
+        """The disk is full; another program locks the ledger."""
+        for limit in (200_000, 600_000, 1_500_000):
+            self.run("collect", Settings(limit_bytes=limit + self.rng.randint(0, 50_000)))
+        for busy in (0.2, 60):
+            with self.locking(after=self.rng.randint(3, 20), free=busy == 60):
+                self.run("collect", Settings(busy_seconds=busy, workers=1))
+
+    def server_dies(self, database: Server) -> None:
+        """The ledger's server crashes while several cards are charged; it comes back at once, or after the run."""
+        for how in (signal.SIGQUIT, signal.SIGKILL) * 2:
+            for at_once in (True, False):
+                runner = self.start("collect", Settings(workers=4))
+
+                def crash(how: int = how, at_once: bool = at_once) -> None:
+                    database.crash(how)
+                    if at_once:
+                        database.start()
+
+                self.after_requests(self.rng.randint(3, max(4, self.accounts // 6)), crash)
+                self.end("server dies", runner)
+                if not at_once:
+                    database.start()
 
     def top_up_between(self, count: int) -> None:
         """A confirm is under way when the customer pays in; it arrives before, while or after balance takes over."""
@@ -258,7 +305,7 @@ class Soak:
         """The network is well, but forgets no failure kept under a key; two runs, then a third: its POSTs and words."""
         self.network.plan = lambda step, subject, count: None
         self.network.deliver_late()
-        self.home.now = "2026-10-03T08:00:00Z"
+        self.home.now = "2026-11-03T08:00:00Z"
         for _ in range(2):
             self.run("collect", Settings())
         before = len(self.network.log)
@@ -341,7 +388,9 @@ class Soak:
             other.close()
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """Rows of the ledger file, read by SQLite alone."""
+        """Rows of the ledger, read by SQLite or by PostgreSQL alone."""
+        if self.database:
+            return self.database.rows(query, LEDGER)
         with sqlite3.connect(f"file:{self.home.path / 'ledger.db'}?mode=ro", uri=True) as con:
             con.row_factory = sqlite3.Row
             return [dict(row) for row in con.execute(query)]
@@ -360,6 +409,9 @@ class Soak:
             self._scene = "hindered"
             self.hindered()
         self.top_up_between(max(2, self.accounts // 3))
+        if together:
+            self._scene = "workers"
+            self.several_workers()
         posts, said = self.end_quietly()
         self.run("verify", Settings())
         return check(self, self.network.api.captures, posts, said)
@@ -502,14 +554,25 @@ def check(soak: Soak, captures: list[Capture], posts: int, said: str) -> Verdict
 
 
 @contextmanager
-def soaking(folder: Path, *, server: str, seed: int, accounts: int) -> Iterator[Soak]:
-    """A soak on a server of its own."""
+def soaking(folder: Path, *, server: str, seed: int, accounts: int, ledger: str = SQLITE) -> Iterator[Soak]:
+    """A soak on servers of its own."""
     with (
+        durable_server() if ledger == POSTGRESQL else nullcontext() as database,
         local_stripe() if server == "localstripe" else nullcontext() as local,
         Network(local or Stripe()).serving() as made,
     ):
         made.hang_seconds = SILENCE * 1.5
-        yield Soak(Home(folder / "home"), made, server, seed, accounts)
+        yield Soak(Home(folder / "home"), made, server, seed, accounts, database)
+
+
+@contextmanager
+def durable_server() -> Iterator[Server]:
+    """A PostgreSQL server that loses nothing when it dies."""
+    made = Server(("shared_buffers=32MB",))
+    try:
+        yield made
+    finally:
+        made.remove()
 
 
 def report(soak: Soak, verdict: Verdict) -> str:
@@ -539,6 +602,7 @@ def main() -> int:
     """Run a soak and print its table; 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", choices=sorted(CARDS), default="fake")
+    parser.add_argument("--ledger", choices=(SQLITE, POSTGRESQL), default=SQLITE)
     parser.add_argument("--invoices", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=6)
@@ -547,7 +611,7 @@ def main() -> int:
     with TemporaryDirectory() as folder:
         place = Path(args.keep or folder)
         accounts = -(-args.invoices // len(MONTHS))
-        with soaking(place, server=args.server, seed=args.seed, accounts=accounts) as soak:
+        with soaking(place, server=args.server, seed=args.seed, accounts=accounts, ledger=args.ledger) as soak:
             verdict = soak.go(rounds=args.rounds)
             print(report(soak, verdict))
     return int(bool(verdict.faults))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from homes import Home
 from ledgers import POSTGRESQL, SQLITE, ledgers_on, started
 from payments_given import Given
 from postgres_server import Server
-from test_payments_crash import Process, assert_books_equal_captures
+from test_payments_crash import Process, assert_books_equal_captures, at_point
 
 from metering.errors import MeteringError, UsageError
 from metering.lake import connect
-from metering.ledger import postings
+from metering.ledger import postgres, postings
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import Book, insert, open_book, rows
 from metering.ledger.postgres import PostgresBook
@@ -53,7 +54,7 @@ def cut(server: Server, database: str, where: str = "true") -> int:
 
 
 @contextmanager
-def at_commit(book: Book, *, done: bool) -> Iterator[list[str]]:
+def at_commit(book: Book, *, done: bool, end: Callable[[Any], object] | None = None) -> Iterator[list[str]]:
     """Cut the next COMMIT's connection: before the server does anything, or after it did and before it says so."""
     assert isinstance(book, PostgresBook)
     seen: list[str] = []
@@ -64,7 +65,10 @@ def at_commit(book: Book, *, done: bool) -> Iterator[list[str]]:
             connection = con.connection.driver_connection
             if done:
                 connection.execute("COMMIT")
-            cut(started(), book.name, f"pid = {connection.info.backend_pid}")
+            if end is None:
+                cut(started(), book.name, f"pid = {connection.info.backend_pid}")
+            else:
+                end(connection)
 
     sa.event.listen(book._engine, "before_cursor_execute", before)
     yield seen
@@ -153,6 +157,91 @@ def test_a_server_that_is_away_is_an_error_without_a_secret(tmp_path: Path, monk
     told = home.run("status", exit_code=1)
     assert "The ledger none cannot be read" in told.stderr
     assert "do-not-tell" not in str(told)
+
+
+# A server that dies and comes back
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[Server]:
+    """A server that loses nothing when it dies, and may be killed."""
+    made = Server(("shared_buffers=32MB",))
+    yield made
+    made.remove()
+
+
+CRASHES = [signal.SIGQUIT, signal.SIGKILL]
+"""An immediate stop; the death of the first process, which the others notice."""
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before the commit", "after it"])
+@pytest.mark.parametrize("how", CRASHES, ids=lambda how: how.name)
+def test_the_server_dies_during_a_commit_and_comes_back(mortal: Server, how: int, done: bool) -> None:
+    """The writer asks it then what took place, and says so or goes on."""
+    book = open_book(mortal.url(mortal.database()), Path())
+    post(book, 1)
+
+    def die(connection: Any) -> None:
+        mortal.crash(how)
+        mortal.start()
+
+    with at_commit(book, done=done, end=die) as seen:
+        if done:
+            post(book, 2)
+        else:
+            with pytest.raises(MeteringError, match=CUT) as told:
+                post(book, 2)
+            assert (told.value.exit_code, told.value.unchanged) == (1, "The ledger is as it was.")
+    assert seen
+    post(book, 3)
+    assert posted(book) == ([1, 2, 3] if done else [1, 3])
+    book.close()
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before the commit", "after it"])
+def test_a_server_that_stays_away_after_a_commit(mortal: Server, monkeypatch: pytest.MonkeyPatch, done: bool) -> None:
+    """Nobody can say whether it took place: exit 1, and the next run finds it whole or not at all."""
+    monkeypatch.setattr(postgres, "PATIENCE_SECONDS", 2)
+    book = open_book(mortal.url(mortal.database()), Path())
+    post(book, 1)
+    with (
+        at_commit(book, done=done, end=lambda connection: mortal.crash()),
+        pytest.raises(MeteringError, match="cannot be asked whether it took place") as told,
+    ):
+        post(book, 2)
+    assert told.value.exit_code == 1 and "whole or not at all" in str(told.value.unchanged)
+    mortal.start()
+    post(book, 3)
+    assert posted(book) == ([1, 2, 3] if done else [1, 3])
+    book.close()
+
+
+@pytest.mark.parametrize("how", CRASHES, ids=lambda how: how.name)
+@pytest.mark.parametrize("point", ["payment.before_confirm", "payment.after_confirm", "payment.before_record"])
+def test_the_server_dies_while_cards_are_charged(mortal: Server, tmp_path: Path, how: int, point: str) -> None:
+    """The run ends with exit 1; the next one reads back what the dead one had asked for, and charges the others."""
+    given = Given(tmp_path / "home", config=f'[ledger]\nurl = "{mortal.url(mortal.database())}"\n')
+    for number in range(1, 5):
+        given.account(f"acc-{number}")
+        given.invoice(number=number, account=f"acc-{number}")
+    passed: list[str] = []
+
+    def die() -> None:
+        passed.append(point)
+        if len(passed) == 2:
+            mortal.crash(how)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MeteringError, match=CUT) as told:
+        at_point(point, die, patch)
+        given.collect()
+    assert told.value.exit_code == 1 and told.value.remedy
+    mortal.start()
+    # The second confirm was on its way to the gateway, whatever the ledger did.
+    assert len(given.sandbox.captures()) == 2
+    given.collect()
+    assert len(given.sandbox.captures()) == 4
+    assert {row["attempt"] for row in given.table("payments")} == {1}
+    assert_books_equal_captures(given)
 
 
 # Other runs, on any machine

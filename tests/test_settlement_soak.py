@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ledgers import POSTGRESQL
 from settlement_soak import CANCELS, KILLS, check, report, soaking
 from stripe_fake import Capture
 
@@ -30,6 +31,17 @@ def test_the_soak_in_short(tmp_path: Path) -> None:
         other = Capture(last.intent, last.invoice, last.customer, last.amount + 1, last.currency)
         assert {"losses", "inventions"} <= set(check(soak, [*seen[:-1], other], 0, "").faults)
         assert "posts_of_a_quiet_run" in check(soak, seen, 1, "").faults
+
+
+@pytest.mark.soak
+def test_the_soak_on_a_server(tmp_path: Path) -> None:
+    """The ledger on PostgreSQL, whose server dies and comes back; several workers, of which one after another dies."""
+    with soaking(tmp_path, server="fake", seed=1, accounts=50, ledger=POSTGRESQL) as soak:
+        verdict = soak.go(rounds=2)
+        print(report(soak, verdict))
+        assert verdict.faults == []
+        assert {code for scene, code in soak.codes if scene == "server dies"} <= {0, 1, 3}
+        assert soak.codes["server dies", 1] and soak.kills["workers"] > 4
 
 
 @pytest.mark.soak

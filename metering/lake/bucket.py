@@ -168,8 +168,8 @@ class Bucket(Files):
             path.unlink()
         return found
 
-    def items(self, prefix: str = "") -> list[Item]:
-        return [item for item in self.objects.items(prefix) if not item.name.startswith(".")]
+    def items(self, prefix: str = "", after: str = "") -> list[Item]:
+        return [item for item in self.objects.items(prefix, after) if not item.name.startswith(".")]
 
     def last(self, folder: str, suffix: str) -> str | None:
         # What has a copy here is there, so that only what came after it must be listed.

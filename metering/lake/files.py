@@ -107,8 +107,8 @@ class Files(ABC):
         """The SHA-256 of a file as it is kept, not of a copy; None where there is none."""
 
     @abstractmethod
-    def items(self, prefix: str = "") -> list[Item]:
-        """The files whose names begin so, in order; without caches, and without what is still being written."""
+    def items(self, prefix: str = "", after: str = "") -> list[Item]:
+        """The files whose names begin so and come after another, in order; without caches and unfinished files."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -118,9 +118,9 @@ class Files(ABC):
     def alone(self, folder: str) -> AbstractContextManager[bool]:
         """Hold a folder among all runs that may add to it, waiting for it a while; False if another one holds on."""
 
-    def names(self, prefix: str = "") -> list[str]:
-        """The names that begin so, in order."""
-        return [item.name for item in self.items(prefix)]
+    def names(self, prefix: str = "", after: str = "") -> list[str]:
+        """The names that begin so and come after another, in order."""
+        return [item.name for item in self.items(prefix, after)]
 
     def digests(self, names: Iterable[str]) -> dict[str, str | None]:
         """The digests of many files, as many at once as are best read so."""
@@ -195,11 +195,11 @@ class Folder(Files):
         except FileNotFoundError:
             return None
 
-    def items(self, prefix: str = "") -> list[Item]:
-        return list(_items(self.root, self.names(prefix)))
+    def items(self, prefix: str = "", after: str = "") -> list[Item]:
+        return list(_items(self.root, self.names(prefix, after)))
 
-    def names(self, prefix: str = "") -> list[str]:
-        return sorted(_below(self.root, prefix))
+    def names(self, prefix: str = "", after: str = "") -> list[str]:
+        return sorted(name for name in _below(self.root, prefix) if name > after)
 
     def remove(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
