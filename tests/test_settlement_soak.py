@@ -36,7 +36,7 @@ def test_the_soak_in_short(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_the_soak_on_a_server(tmp_path: Path) -> None:
     """The ledger on PostgreSQL, whose server dies and comes back; several workers, of which one after another dies."""
-    with soaking(tmp_path, server="fake", seed=1, accounts=50, ledger=POSTGRESQL) as soak:
+    with soaking(tmp_path, server="fake", seed=1, accounts=100, ledger=POSTGRESQL) as soak:
         verdict = soak.go(rounds=2)
         print(report(soak, verdict))
         assert verdict.faults == []
