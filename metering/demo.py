@@ -94,7 +94,8 @@ def _greet(console: Console, path: Path) -> None:
     _title(console, f"Three months of a small cloud provider, played in {path}")
     console.print(
         "Twelve accounts, two regions, three currencies; the cards are the sandbox's. Every step below is what"
-        " the command of that name does, at the time on the left. Exit 3 means: done, and a person should look."
+        " the command of that name does, at the time on the left; nights in which nothing came are left out. Exit 3"
+        " means: done, and a person should look."
     )
     console.print()
 
@@ -108,7 +109,7 @@ def _tell(console: Console, played: story.Played) -> None:
     grid.add_column(width=6, no_wrap=True)
     grid.add_column(width=8, no_wrap=True)
     grid.add_column()
-    said = [line for line in played.said if not line.startswith(("anomalies:", "Look at"))]
+    said = [line for line in played.said if not line.startswith(("the last night", "anomalies:", "Look at"))]
     if step.do == "act":
         said = [f"{step.what} passes 3-D Secure for {line}; only the gateway knows yet" for line in said]
     elif step.do in ("accounts", "funds"):

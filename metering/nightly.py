@@ -24,7 +24,7 @@ from metering.payments.collect import collect
 from metering.reports.ask import Desk, at_desk
 from metering.state import advance
 from metering.telling.notices import tell_all
-from metering.values import format_instant
+from metering.values import counted, format_instant
 
 Say = Callable[[str], None]
 DAY = 24 * 3600 * 10**6
@@ -62,7 +62,7 @@ def _missed(home: Home, run: Run, say: Say) -> int:
         last = con.scalar(query)
     if last is not None and home.now - last > NIGHT:
         missed = (home.now - last) // DAY or 1
-        sentence = f"the last night was {format_instant(last)}: catching up after {missed} days"
+        sentence = f"the last night was {format_instant(last)}: catching up after {counted(missed, 'day')}"
         run.say(sentence)
         say(sentence)
     return DONE
@@ -72,10 +72,7 @@ def _inbox(home: Home, run: Run, say: Say) -> int:
     with home.lock():
         taken = take_inbox(home.lake, home.inbox, home.now, memory_limit=home.config.engine.memory_limit)
     run.batch = taken.batch
-    sentence = (
-        f"inbox: {taken.files} files, {taken.accepted} events, {taken.duplicates} repeats, "
-        f"{taken.quarantined} lines quarantined"
-    )
+    sentence = f"inbox: {taken.told}"
     run.say(sentence)
     say(sentence)
     for reason in taken.unreadable:
@@ -142,7 +139,7 @@ def _merge(home: Home, run: Run, say: Say) -> int:
     with home.lock():
         done = compact(home.lake, least=NIGHTLY_PARTS, most=NIGHTLY_MOST, memory_limit=limit)
     if done.before != done.after:
-        sentence = f"lake: {done.before} files became {done.after}"
+        sentence = f"lake: {counted(done.before, 'file')} became {done.after}"
         run.say(sentence)
         say(f"{sentence}; `metering gc` removes the old ones later")
     return DONE

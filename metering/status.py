@@ -15,7 +15,7 @@ from metering.ledger.book import rows
 from metering.ledger.runs import cut_off
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
-from metering.values import Month, format_instant, format_money
+from metering.values import Month, counted, format_instant, format_money
 
 
 def sentences(home: Home) -> Iterator[str]:
@@ -25,8 +25,8 @@ def sentences(home: Home) -> Iterator[str]:
     yield f"Home          {home.path}"
     yield f"Clock         {format_instant(home.now)}{'' if home.clock.is_real else ' (set)'}"
     yield "Events        " + (
-        f"{sum(b.events.rows for b in manifest.batches if b.events)} in {last.batch} batches, the last of "
-        f"{format_instant(last.ingested_at)}"
+        f"{sum(b.events.rows for b in manifest.batches if b.events)} in {counted(last.batch, 'batch', 'batches')},"
+        f" the last of {format_instant(last.ingested_at)}"
         if last
         else "none yet"
     )
@@ -34,8 +34,8 @@ def sentences(home: Home) -> Iterator[str]:
         home.check_lake()
     except NeedsPerson as error:
         yield f"Lake          {error.message} {error.remedy}"
-    yield f"Inbox         {len(waiting(home.inbox))} files wait"
-    yield f"Quarantine    {ask(home, 'quarantine').num_rows} lines unresolved"
+    yield f"Inbox         {counted(len(waiting(home.inbox)), 'file')} waiting"
+    yield f"Quarantine    {counted(ask(home, 'quarantine').num_rows, 'line')} unresolved"
     try:
         home.check_book()
     except NeedsPerson as error:
@@ -67,7 +67,7 @@ def _owed(con: sa.Connection) -> Iterator[str]:
     )
     found = con.execute(query).all()
     for state, currency, count, due in found:
-        yield f"{state.capitalize():<13} {count} invoices, {format_money(int(due), currency)} {currency}"
+        yield f"{state.capitalize():<13} {counted(count, 'invoice')}, {format_money(int(due), currency)} {currency}"
     if not found:
         yield "Owed          nothing"
     unknown = Counter(row["status"] for row in rows(con, "payments", status={"unknown", "action_required"}))

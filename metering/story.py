@@ -14,7 +14,7 @@ from metering.errors import DONE
 from metering.home import Home
 from metering.setup import write_home
 from metering.shipped import shipped
-from metering.values import parse_instant
+from metering.values import counted, parse_instant
 
 if TYPE_CHECKING:
     from metering.home import Run
@@ -67,7 +67,7 @@ def play(path: Path) -> Iterator[Played]:
         if step.do == "act":
             _act(home, step.what, played)
         else:
-            with home.run(f"{step.do} {step.what}".strip()) as run:
+            with home.run(step.do if step.do == "nightly" else f"{step.do} {step.what}".strip()) as run:
                 _PLAYERS[step.do](home, run, played)
                 run.exit_code = played.exit_code
         yield played
@@ -94,7 +94,7 @@ def _accounts(home: Home, run: Run, played: Played) -> None:
 
     with home.lock(), home.book.write() as con:
         changed, _ = import_accounts(con, str(sample() / played.step.what), home.now, run.run)
-    played.said.append(f"{changed} accounts new or changed")
+    played.said.append(f"{counted(changed, 'account')} new or changed")
 
 
 def _funds(home: Home, run: Run, played: Played) -> None:
@@ -102,7 +102,7 @@ def _funds(home: Home, run: Run, played: Played) -> None:
 
     with home.lock(), home.book.write() as con:
         added, _ = import_funds(con, str(sample() / played.step.what), home.now, run.run)
-    played.said.append(f"{added} references added")
+    played.said.append(f"{counted(added, 'reference')} added")
 
 
 def _act(home: Home, account: str, played: Played) -> None:

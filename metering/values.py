@@ -287,6 +287,11 @@ def parse_percent(text: str) -> int:
     return parse_scaled(text, PERCENT_PLACES)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things, in words."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def printable(name: object) -> str:
     """A file's name as it is told and stored: what cannot be printed, or is no text at all, is escaped."""
     return "".join(each if each.isprintable() else _escaped(each) for each in str(name))

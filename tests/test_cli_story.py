@@ -9,7 +9,7 @@ file accounts.csv
     account_id,name,email,country,currency,tax_rate,payment_customer,payment_method
     acc-1,Ada,,DE,USD,0,cus_1,pm_card_visa
 $ accounts import accounts.csv
-! 1 accounts new or changed, 0 as they were
+! 1 account new or changed, 0 as before
 """
 
 
@@ -26,13 +26,13 @@ file prices.csv
         + ACCOUNTS
         + """
 $ accounts import accounts.csv
-! 0 accounts new or changed, 1 as they were
+! 0 accounts new or changed, 1 as before
 # 1,000 GB × 5 h × 0.001 = 5.00
 events may.jsonl
     2026-05-02T10 ready s1 gb=1000
     2026-05-02T15 deleted s1
 $ ingest
-! batch 1: 1 files, 2 events, 0 repeats, 0 lines quarantined
+! batch 1: 1 file, 2 events, 0 repeats, 0 lines quarantined
 $ ingest
 ! no batch: 0 files, 0 events
 # The same events once more, under another name, with one that is wrong: 1e3 is no size.
@@ -42,7 +42,7 @@ events again.jsonl
 file inbox/wrong.jsonl
     {"specversion":"1.0","id":"w","source":"/c","type":"snapshot.resized","subject":"s1","time":"2026-05-02T11:00:00Z","data":{"size_bytes":1e3}}
 $ ingest => 3
-! batch 2: 2 files, 0 events, 2 repeats, 1 lines quarantined
+! batch 2: 2 files, 0 events, 2 repeats, 1 line quarantined
 $ ingest
 = usage
     month   account_id gb_hours       snapshots
@@ -56,7 +56,7 @@ $ funds add acc-1 1.25 --reference t-1
 $ funds add acc-1 1.26 --reference t-1 => 2
 ! reference 't-1' is in the book with another content
 $ close
-! 2026-05: 1 invoices, 5000.000000000 GB-hours.
+! 2026-05: 1 invoice, 5000.000000000 GB-hours.
 ! invoiced 5.00, credit used 0.00, balance used 1.25, carried 0.00, to the cards 3.75
 ! Cards: succeeded: 1 (3.75 USD)
 $ close

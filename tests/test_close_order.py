@@ -152,7 +152,7 @@ def test_a_dry_run_in_a_home_without_a_ledger_leaves_the_inbox_alone(tmp_path) -
     fresh.events("2026-05-02T10 ready may gb=1000")
     done = fresh.run("close", "--dry-run", exit_code=None)
     assert done.exit_code in (0, 3)
-    assert "1 files wait in the inbox" in done.stderr
+    assert "1 file left waiting in the inbox" in done.stderr
     assert [path.name for path in fresh.path.glob("inbox/*")] == ["events.jsonl"]
     assert not (fresh.path / "lake" / "manifest.json").exists()
 
@@ -182,10 +182,10 @@ def test_approving_leaves_the_inbox_alone(home: Home) -> None:
     home.run("ingest")
     wanted = home.run("close", "2026-05", "--dry-run").stdout.strip()
     home.events("2026-05-02T16 ready more gb=1000\n2026-05-02T17 deleted more", "more.jsonl")
-    assert "1 files wait in the inbox" in home.run("close", "2026-05", "--approve", wanted).stderr
+    assert "1 file left waiting in the inbox" in home.run("close", "2026-05", "--approve", wanted).stderr
     assert home.column("invoices", "total") == ["5.00"]
     assert (home.path / "inbox" / "more.jsonl").exists()
-    assert "1 files wait in the inbox" in home.run("close", "2026-05").stderr
+    assert "1 file left waiting in the inbox" in home.run("close", "2026-05").stderr
 
 
 def test_a_total_that_changes_too_much_stops_the_close(home: Home) -> None:

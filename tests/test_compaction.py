@@ -87,7 +87,7 @@ def test_what_comes_after_a_merge(copied: Home) -> None:
     """A repeat is known, a new batch follows, the next merge takes all in, and a backup restores to the same."""
     copied.run("compact", "--least", "2")
     copied.events("2026-05-01 ready s1 acc=acc-2 gb=1\n2026-06-30 ready new acc=acc-1 gb=7", "again.jsonl")
-    assert "1 events, 1 repeats" in copied.run("ingest").stderr
+    assert "1 event, 1 repeat" in copied.run("ingest").stderr
     before = seen(copied)
     copied.run("compact", "--least", "2")
     age(copied, hours=25)
@@ -298,7 +298,7 @@ def test_archived_lines_leave_their_proofs(copied: Home, tmp_path: Path) -> None
     late = ("compact", "--least", "9", "--archive-before", "2026-08", "--to", str(folder))
     assert "a month before it is not closed" in copied.run(*late, exit_code=2).stderr
     done = copied.run("compact", "--least", "9", "--archive-before", "2026-07", "--to", str(folder))
-    assert "1 files of raw lines" in done.stderr and "to batch 6) are archived" in done.stderr
+    assert "1 file of raw lines" in done.stderr and "to batch 6) are archived" in done.stderr
     age(copied, hours=25)
     copied.run("gc")
     assert [path.name for path in folder.iterdir()] == ["00000001-00000006.jsonl.zst"] and raw(copied, folder) == before

@@ -219,7 +219,7 @@ def test_no_proof_and_no_backup_for_a_week(well: Home) -> None:
 def test_notices_that_nobody_takes(well: Home) -> None:
     for path in (well.path / "outbox").glob("*.json"):
         os.utime(path, (0, 0))
-    only(well, "outbox", "warn", "1 notices have waited")
+    only(well, "outbox", "warn", "1 notice in")
 
 
 def test_an_older_engine_than_the_last_run(well: Home) -> None:
@@ -246,7 +246,7 @@ def test_missed_nights_and_overdue_closes(well: Home) -> None:
 def test_a_bad_line_waits(well: Home) -> None:
     well.file("inbox/bad.jsonl", '{"no": "event"}\n')
     well.run("nightly", exit_code=3)
-    only(well, "quarantine", "warn", "1 lines")
+    only(well, "quarantine", "warn", "1 line unresolved")
 
 
 class _Gateway(BaseHTTPRequestHandler):

@@ -45,7 +45,7 @@ def hold(path: Path) -> int:
 def test_nightly_takes_the_inbox_and_can_be_repeated(ready: Home) -> None:
     """The second run finds nothing to do."""
     first = job("nightly", ready.path)
-    assert (first.returncode, "1 events" in first.stderr) == (0, True), first.stderr
+    assert (first.returncode, "1 event" in first.stderr) == (0, True), first.stderr
     again = job("nightly", ready.path)
     assert (again.returncode, "0 events" in again.stderr) == (0, True), again.stderr
 
@@ -53,7 +53,7 @@ def test_nightly_takes_the_inbox_and_can_be_repeated(ready: Home) -> None:
 def test_month_close_every_day_of_the_first_week(ready: Home) -> None:
     """It closes on the first day, needs a person while the card is declined, and makes no second invoice later."""
     done = job("month_close", ready.path)
-    assert done.returncode == 3 and "1 invoices" in done.stderr
+    assert done.returncode == 3 and "1 invoice," in done.stderr
     later = job("month_close", ready.path, now="2026-06-02T04:15:00Z")
     assert later.returncode == 0 and "nothing to close" in later.stderr, later.stderr
     ready.now = "2026-06-04T00:00:00Z"
@@ -222,7 +222,7 @@ def test_a_week_off_and_two_missed_closes(ready: Home) -> None:
     ready.events("2026-05-03 ready s2 acc=acc-1 gb=1", "b.jsonl")
     late = ready.run("nightly", now="2026-05-09T02:15:00Z", exit_code=None)
     assert "the last night was 2026-05-02T02:15:00Z: catching up after 7 days" in late.stderr
-    assert "1 events" in late.stderr
+    assert "1 event" in late.stderr
     soon = ready.run("nightly", now="2026-05-10T03:15:00Z", exit_code=None)
     assert "catching up" not in soon.stderr
     done = ready.run("close", now="2026-07-05T04:15:00Z", exit_code=None)

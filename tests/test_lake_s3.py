@@ -155,7 +155,7 @@ def test_a_month_is_the_same_as_in_a_folder(month: Home, store: Store, tmp_path:
 
 def test_a_machine_without_copies_knows_every_repeat(month: Home) -> None:
     month.events("2026-05-02 ready one acc=acc-1 gb=1000\n2026-05-02T06 ready new acc=acc-1", "again.jsonl")
-    assert "1 events, 1 repeats" in month.run("ingest").stderr
+    assert "1 event, 1 repeat" in month.run("ingest").stderr
 
 
 def test_copies_that_are_damaged_are_fetched_again(month: Home) -> None:
@@ -531,7 +531,7 @@ def test_events_are_read_from_a_store(home: Home, store: Store) -> None:
     for name, line in {**given, **left}.items():
         store.put(name, lines[line].encode())
     assert "2 files, 2 events, 0 repeats" in home.run("ingest", f"{store.url}/in").stderr
-    assert "1 files, 1 events" in home.run("ingest", f"{store.url}/in-2/d.jsonl").stderr
+    assert "1 file, 1 event" in home.run("ingest", f"{store.url}/in-2/d.jsonl").stderr
     assert sorted(path.name for path in (home.path / "lake").glob(".*")) == []
     assert "not a file of events" in home.run("ingest", f"{store.url}/in/readme.txt", exit_code=2).stderr
     assert "no such object" in home.run("ingest", f"{store.url}/nowhere", exit_code=2).stderr

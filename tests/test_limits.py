@@ -76,10 +76,10 @@ def test_a_line_of_100_mb(home: Home) -> None:
         first, second = lines(2)
         file.write(first + '{"x":"' + "x" * 100_000_000 + '"}\n' + second)
     done, peak = measured(home, "ingest", exit_code=3)
-    assert "2 events, 0 repeats, 1 lines quarantined" in done.stderr
+    assert "2 events, 0 repeats, 1 line quarantined" in done.stderr
     assert "a.jsonl, line 2: too_long: The line has 100000008 bytes" in done.stderr
     assert peak < 2500
-    assert measured(home, "status")[0].stdout.count("1 lines unresolved") == 1
+    assert measured(home, "status")[0].stdout.count("1 line unresolved") == 1
 
 
 def test_a_million_bad_lines(home: Home) -> None:

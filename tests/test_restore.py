@@ -362,7 +362,7 @@ def test_a_lost_disk_with_the_inbox_left(tmp_path: Path) -> None:
     (home.path / "ledger.db").unlink()
     shutil.rmtree(home.path / "lake")
     home.run("restore", str(story() / "before"))
-    assert "1 files came after the backup: `metering ingest inbox/done`" in home.last.stderr
+    assert "1 file came after the backup: `metering ingest inbox/done`" in home.last.stderr
     home.run("close", exit_code=3)
     assert "INV-2026-06-000001 was charged to cus_acc-1, and would now be missing" in home.last.stderr
     home.accounts(*ACCOUNTS)

@@ -12,6 +12,7 @@ from metering.cli.app import Context, app, command, group
 from metering.cli.finance import print_report
 from metering.cli.options import month_of, printed
 from metering.errors import DONE, MeteringError, UsageError
+from metering.values import counted
 
 if TYPE_CHECKING:
     from metering.home import Home, Run
@@ -60,7 +61,7 @@ def accounts_import(context: Context, file: str) -> int:
     with home.lock(), home.run(f"accounts import {file}") as run:
         with home.book.write() as con:
             changed, same = import_accounts(con, file, home.now, run.run)
-        sentence = f"{changed} accounts new or changed, {same} as they were"
+        sentence = f"{counted(changed, 'account')} new or changed, {same} as before"
         run.say(sentence)
         context.say(sentence)
     return DONE
@@ -105,7 +106,7 @@ def funds_import(context: Context, file: str) -> int:
     with home.lock(), home.run(f"funds import {file}") as run:
         with home.book.write() as con:
             added, known = import_funds(con, file, home.now, run.run)
-        sentence = f"{added} references added, {known} were in the book"
+        sentence = f"{counted(added, 'reference')} added, {known} known already"
         run.say(sentence)
         context.say(sentence)
     return DONE
@@ -182,7 +183,7 @@ def prices_check(context: Context) -> int:
     home = context.open()
     rows = len(read_prices(str(home.prices_file)).rows)
     check_prices(home)
-    context.say(f"{rows} price rows; none changes a closed month.")
+    context.say(f"{counted(rows, 'price row')}; none changes a closed month.")
     return DONE
 
 

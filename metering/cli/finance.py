@@ -11,6 +11,7 @@ from metering.cli.app import Context, app, command, output_format
 from metering.cli.options import Command, month_of, month_option, printed
 from metering.durable import write_whole
 from metering.errors import DONE, NEEDS_PERSON, UsageError
+from metering.values import counted
 
 
 def report_options(function: Command) -> Command:
@@ -200,7 +201,7 @@ def invoice(
     if output is None:
         raise UsageError("The documents of a month are many files.", remedy="Name a folder with --output.")
     count = write_all(documents_of_month(home, month_of(month), as_issued=as_issued), format, output)
-    context.say(f"{month}: {count} documents written to {output}")
+    context.say(f"{month}: {counted(count, 'document')} written to {output}")
     return DONE
 
 
@@ -266,7 +267,7 @@ def export_focus(context: Context, month: str, output: str | None, format: str) 
 
     folder = output or f"focus-{month_of(month)}"
     for path, rows in write_focus(context.open(), month_of(month), folder, format):
-        context.say(f"{path}: {rows} rows")
+        context.say(f"{path}: {counted(rows, 'row')}")
     return DONE
 
 

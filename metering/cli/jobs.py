@@ -54,10 +54,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
             else:
                 result = take_inbox(home.lake, home.inbox, home.now, progress=progress, memory_limit=limit)
         run.batch = result.batch
-        sentence = (
-            f"{'no batch' if result.batch is None else f'batch {result.batch}'}: {result.files} files,"
-            f" {result.accepted} events, {result.duplicates} repeats, {result.quarantined} lines quarantined"
-        )
+        sentence = f"{'no batch' if result.batch is None else f'batch {result.batch}'}: {result.told}"
         run.say(sentence)
         context.say(sentence)
         for reason in result.unreadable:

@@ -11,6 +11,7 @@ import click
 from metering.cli.app import Context, app, command, group, output_format
 from metering.cli.options import month_of, printed
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, wrong_value
+from metering.values import counted
 
 
 def _path(context: Context) -> Path:
@@ -104,7 +105,7 @@ def reconcile_gateway(context: Context, since: str | None, format: str | None, o
     report = reconciliations()["gateway"]
     write_rows(home, report, found.table(), output_format(format), output)
     foreign = f" ({found.foreign} more name no invoice of ours)" if found.foreign else ""
-    sentence = f"{found.intents} intents compared{foreign}: {_count(len(found.differences))}"
+    sentence = f"{counted(found.intents, 'intent')} compared{foreign}: {_count(len(found.differences))}"
     context.say(f"{sentence}.")
     words = f"reconcile gateway{f' --since {since}' if since else ''}"
     return context.note(home, words, NEEDS_PERSON if found.differences else DONE, sentence)
@@ -169,7 +170,7 @@ def backup(context: Context, destination: str) -> int:
         context.note(home, f"backup {destination}", error.exit_code, error.message)
         raise
     size = sum(entry.bytes for entry in manifest.files.values())
-    sentence = f"{len(manifest.files)} files, {size:,} bytes"
+    sentence = f"{counted(len(manifest.files), 'file')}, {size:,} bytes"
     context.say(f"{destination}: {sentence}.")
     # Recorded when it is whole: the copy does not hold a run that never ended there.
     return context.note(home, f"backup {destination}", DONE, sentence)
@@ -244,14 +245,15 @@ def compact(context: Context, least: int, month: str | None, folder: str | None)
         home.check_lake()
         with steps(context, "files") as show:
             done = run_compact(home.lake, least=least, memory_limit=home.config.engine.memory_limit, show=show)
-        sentence = "nothing to merge" if done.before == done.after else f"{done.before} files became {done.after}"
+        sentence = (
+            "nothing to merge" if done.before == done.after else f"{counted(done.before, 'file')} became {done.after}"
+        )
         run.say(sentence)
         context.say(sentence + ("" if done.before == done.after else "; `metering gc` removes the old ones later"))
         if before and folder:
             moved = archive(home.lake, before.bounds(home.config.billing.zone)[0], Path(folder).absolute())
-            sentence = (
-                f"{moved.files} files of raw lines ({moved.bytes:,} bytes, to batch {moved.through}) are archived"
-            )
+            files = counted(moved.files, "file")
+            sentence = f"{files} of raw lines archived ({moved.bytes:,} bytes, to batch {moved.through})"
             run.say(f"{sentence} in {folder}")
             context.say(f"{sentence} in {folder}")
     return DONE
@@ -281,7 +283,8 @@ def gc(context: Context, dry_run: bool, hours: int) -> int:
         gone = unneeded(home.lake, home.path, home.now, hours, known)
         for refuse in gone:
             refuse.remove()
-        sentence = f"{len(gone)} files or folders removed, {sum(refuse.bytes for refuse in gone):,} bytes"
+        size = sum(refuse.bytes for refuse in gone)
+        sentence = f"{counted(len(gone), 'file or folder', 'files or folders')} removed, {size:,} bytes"
         run.say(sentence)
         context.say(sentence)
     return DONE

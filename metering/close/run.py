@@ -30,7 +30,7 @@ from metering.payments.collect import charge_invoices
 from metering.sql import sql
 from metering.state import advance, with_usage
 from metering.usage import meter
-from metering.values import Month, format_gb_hours, format_money
+from metering.values import Month, counted, format_gb_hours, format_money
 
 Say = Callable[[str], None]
 MOST_NAMED = 20
@@ -121,10 +121,7 @@ def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
     taken = take_inbox(home.lake, home.inbox, home.now, memory_limit=home.config.engine.memory_limit)
     run.batch = taken.batch
     if taken.files:
-        say(
-            f"Inbox: {taken.files} files, {taken.accepted} events, {taken.duplicates} repeats, "
-            f"{taken.quarantined} lines quarantined."
-        )
+        say(f"Inbox: {taken.told}.")
     for reason in taken.unreadable:
         say(f"Not read: {reason}")
     for line in taken.bad_lines():
@@ -142,7 +139,7 @@ def _keep_lifespans(home: Home, say: Say) -> None:
 def _count_waiting(home: Home, say: Say) -> None:
     files = waiting(home.inbox)
     if files:
-        say(f"{len(files)} files wait in the inbox; this command leaves them there.")
+        say(f"{counted(len(files), 'file')} left waiting in the inbox.")
 
 
 def _months(home: Home, options: Options, say: Say) -> list[Month]:
@@ -245,7 +242,7 @@ def _summarize(home: Home, closed: Closed, say: Say) -> None:
     """The summary of a close, one line per currency."""
     settled = closed.settled
     say(
-        f"{closed.month}: {settled.invoices} invoices,"
+        f"{closed.month}: {counted(settled.invoices, 'invoice')},"
         f" {format_gb_hours(closed.byte_micros, home.config.billing.gigabyte_bytes)} GB-hours."
     )
     for currency, total in sorted(settled.invoiced.items()):

@@ -21,7 +21,7 @@ from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.sql import sql
 from metering.usage import meter
-from metering.values import Month, format_gb_hours, format_instant, format_money, parse_money
+from metering.values import Month, counted, format_gb_hours, format_instant, format_money, parse_money
 
 
 def _usage(home: Home) -> duckdb.DuckDBPyConnection:
@@ -40,7 +40,7 @@ def prices(home: Home) -> Iterator[Finding]:
     if not rows:
         yield warn("the price list is empty", f"Fill in {home.prices_file.name}.")
     elif not gaps:
-        yield ok(f"{len(rows)} price rows; all usage up to now has a price")
+        yield ok(f"{counted(len(rows), 'price row')}; all usage up to now has a price")
 
 
 def accounts(home: Home) -> Iterator[Finding]:
@@ -141,7 +141,7 @@ def money(home: Home) -> Iterator[Finding]:
         warn(what, "Look whether it is right; then approve the close, or raise the limit.") for what in _few(large)
     )
     if not short and not large:
-        yield ok(f"{len(found)} invoices to come, none beyond what its account can pay or a limit allows")
+        yield ok(f"{counted(len(found), 'invoice')} to come, none beyond what its account can pay or a limit allows")
 
 
 def sources(home: Home) -> Iterator[Finding]:

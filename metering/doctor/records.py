@@ -9,6 +9,7 @@ from metering.doctor.finding import SHOWN, Finding, fail, ok, warn
 from metering.home import Home
 from metering.lake.sweep import COMMITTED
 from metering.ledger.book import VERSION
+from metering.values import counted
 
 MANY_PARTS = 500
 
@@ -63,7 +64,7 @@ def lake(home: Home) -> Iterator[Finding]:
     if len(manifest.parts()) > MANY_PARTS:
         yield warn(f"{len(manifest.parts())} batches in a file of their own", "Run `metering compact`.")
     if not missing:
-        yield ok(f"{manifest.last_batch} batches in {len(named)} files")
+        yield ok(f"{manifest.last_batch} batches in {counted(len(named), 'file')}")
 
 
 def ledger(home: Home) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.telling.notices import FOLDER
 from metering.usage import meter
-from metering.values import Month, format_instant, printable
+from metering.values import Month, counted, format_instant, printable
 
 CLOSE_WITHIN = 72 * HOUR
 
@@ -39,9 +39,9 @@ def inbox(home: Home) -> Iterator[Finding]:
         if unfinished and home.now - _written(path.stat().st_mtime_ns) > NIGHT:
             yield warn(f"{printable(path.name)}: unfinished for more than a day", "Look whether its producer died.")
     if old:
-        yield warn(f"{len(files)} files wait, {len(old)} of them for more than a day", "Run `metering nightly`.")
+        yield warn(f"{counted(len(files), 'file')} waiting, {len(old)} for more than a day", "Run `metering nightly`.")
     else:
-        yield ok(f"{len(files)} files wait")
+        yield ok(f"{counted(len(files), 'file')} waiting")
 
 
 def _written(nanoseconds: int) -> int:
@@ -52,7 +52,8 @@ def quarantine(home: Home) -> Iterator[Finding]:
     """No bad line waits for somebody to look at it."""
     count = ask(home, "quarantine").num_rows
     if count:
-        yield warn(f"{count} lines unresolved", "`metering quarantine` lists them; `quarantine resolve` ends one.")
+        told = f"{counted(count, 'line')} unresolved"
+        yield warn(told, "`metering quarantine` lists them; `quarantine resolve` ends one.")
     else:
         yield ok("nothing unresolved")
 
@@ -126,9 +127,9 @@ def outbox(home: Home) -> Iterator[Finding]:
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
     old = [path for path in files if home.now - _written(path.stat().st_mtime_ns) > WEEK]
     if old:
-        yield warn(f"{len(old)} notices have waited in {FOLDER}/ for more than a week", "Look at who should take them.")
+        yield warn(f"{counted(len(old), 'notice')} in {FOLDER}/ for more than a week", "Look at who should take them.")
     else:
-        yield ok(f"{len(files)} notices wait")
+        yield ok(f"{counted(len(files), 'notice')} waiting")
 
 
 def closes(home: Home) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from metering.lake import Batch, Lake, connect, define, every, single
 from metering.lake.layout import PARQUET, ROW_GROUP
 from metering.schema import arrow_schema
 from metering.sql import sql
-from metering.values import printable
+from metering.values import counted, printable
 
 SCRATCH = ".ingest.part"
 """Folder below the lake for what a run holds before its commit; a killed run's is swept by the next."""
@@ -68,11 +68,17 @@ class IngestResult:
     moved: list[str] = field(default_factory=list)
     read: list[Source] = field(default_factory=list)
 
+    @property
+    def told(self) -> str:
+        """What the run did, in one line."""
+        counts = (counted(self.files, "file"), counted(self.accepted, "event"), counted(self.duplicates, "repeat"))
+        return f"{', '.join(counts)}, {counted(self.quarantined, 'line')} quarantined"
+
     def bad_lines(self) -> Iterator[str]:
         """The quarantined lines for people: the first are named, the others counted."""
         yield from self.named
         if self.quarantined > len(self.named):
-            yield f"{self.quarantined - len(self.named)} more lines: see `metering quarantine`"
+            yield f"{counted(self.quarantined - len(self.named), 'more line')}: see `metering quarantine`"
 
     @property
     def needs_person(self) -> bool:

@@ -29,6 +29,7 @@ from metering.recovery.backup import (
 )
 from metering.recovery.unpack import NoBackup, prove, unpack
 from metering.shipped import shipped
+from metering.values import counted
 
 Say = Callable[[str], None]
 Show = Callable[[int, int, str], None]
@@ -111,7 +112,7 @@ def _write_home(path: Path, folder: Path, manifest: Manifest, say: Say) -> None:
         if sha256_of(path / name) != manifest.files[name].sha256:
             say(f"{name} stays as it is; the backup has another one.")
     failpoint("restore.after_ledger")
-    say(f"{counts[True]} files put back, {counts[False]} were there and stay.")
+    say(f"{counted(counts[True], 'file')} put back, {counts[False]} there already.")
 
 
 def _says_nothing(path: Path) -> bool:
@@ -167,7 +168,8 @@ def _put_lake(path: Path, lake: Lake, folder: Path, manifest: Manifest, say: Say
     taken = {file.name for file in files_of(path / "inbox" / "done")}
     later = taken - {Path(name).name for name in manifest.files}
     if later:
-        say(f"{len(later)} files came after the backup: `metering ingest inbox/done` takes them in again.")
+        told = f"{counted(len(later), 'file')} came after the backup"
+        say(f"{told}: `metering ingest inbox/done` takes in again what was in it.")
 
 
 def _add(files: Files, source: Path, name: str) -> None:

@@ -25,7 +25,7 @@ from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.reports.catalog import reports
 from metering.sql import sql
-from metering.values import Month, format_instant, format_money
+from metering.values import Month, counted, format_instant, format_money
 
 FOLDER = "outbox"
 SOURCE = "/metering"
@@ -79,7 +79,7 @@ def tell(
         say(f"notices: {FOLDER}/ cannot be written: {error.strerror or error}. The next run tells them.")
         return FAILED
     if told:
-        run.say(f"{told} notices")
+        run.say(counted(told, "notice"))
     return DONE
 
 
