@@ -15,7 +15,7 @@ from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
 from metering.errors import UsageError
 from metering.home import Home
-from metering.lake import answer, compose, connect, every, give_files, reads
+from metering.lake import answer, compose, connect, count, every, give_files, reads, table
 from metering.ledger.arrow import attach_ledger
 from metering.reports.catalog import reports
 from metering.schema import empty_table, tables
@@ -361,7 +361,11 @@ class Desk:
         """What was invoiced beside what is known now, also of snapshots that have turned out to end before."""
         self.billed(name)
         self.lifespans()
-        self._use_months(self.closed_months(), alive_after=meter.EVER)
+        self._use_months(self.closed_months())
+        table(self.con, "billed_shares", compose(self.con, sql("reports", "billed_shares"), "reports", "usage"))
+        # Those are rare: only for them the lifespans of all time are looked through.
+        if count(self.con, every("billed_shares", cut="used_id IS NULL")):
+            self._use_months(self.closed_months(), alive_after=meter.EVER)
 
     def difference(self, name: str) -> None:
         """What was invoiced beside what is known now, in sums."""

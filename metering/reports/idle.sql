@@ -1,6 +1,23 @@
 -- One snapshot that has been alive for longer than the days asked for, the dearest of each currency first.
 -- A cost is rounded half up by one division of 128 bits, or where the doubled product might not fit by three.
-WITH forgotten AS (
+-- Products are of integers, because a decimal costs a division to become one; prices are turned once.
+WITH spent_rates AS MATERIALIZED (
+    SELECT period_start, owner, sku, region, currency, CAST(price_scaled AS HUGEINT) AS price
+    FROM cost_rates
+),
+coming_rates AS MATERIALIZED (
+    -- The current month has one price for each key, so that no snapshot is found twice.
+    SELECT owner, sku, region, currency, CAST(price_scaled AS HUGEINT) * (period_end - period_start) AS price
+    FROM month_rates
+),
+known AS MATERIALIZED (
+    SELECT
+        account_id, currency, owner,
+        CAST(minor_units AS HUGEINT) AS minor_units,
+        CAST(denominator AS HUGEINT) AS denominator
+    FROM idle_accounts
+),
+forgotten AS (
     SELECT a.*, (asked.now_us - a.ready_at) // 86400000000 AS age_days
     FROM asked
     JOIN alive AS a
@@ -11,37 +28,28 @@ spent AS (
     SELECT
         u.subject_high,
         u.subject_low,
-        sum(CAST(u.byte_micros AS HUGEINT) * CAST(r.price_scaled AS HUGEINT)) AS scaled
+        sum(CAST(u.size_bytes AS HUGEINT) * (u.used_until - u.used_from) * r.price) AS scaled
     FROM asked
     JOIN stretch_usage AS u
         ON asked.now_us - u.ready_at > asked.days * 86400000000
         AND (asked.account_id IS NULL OR u.account_id = asked.account_id)
-    JOIN idle_accounts AS c ON c.account_id = u.account_id
-    JOIN cost_rates AS r
+    JOIN known AS c ON c.account_id = u.account_id
+    JOIN spent_rates AS r
         ON r.period_start = u.period_start AND r.sku = u.sku AND r.region = u.region
         AND r.currency = c.currency AND r.owner = c.owner
     GROUP BY u.subject_high, u.subject_low
 ),
-known AS (
-    SELECT
-        account_id, currency, owner,
-        CAST(minor_units AS HUGEINT) AS minor_units,
-        CAST(denominator AS HUGEINT) AS denominator
-    FROM idle_accounts
-),
 costs AS (
-    -- The current month has one price for each key, so that no snapshot is found twice.
     SELECT
         forgotten.*,
         c.currency,
         c.minor_units,
         c.denominator,
         spent.scaled AS scaled_to_date,
-        CAST(forgotten.size_bytes AS HUGEINT) * (m.period_end - m.period_start) * CAST(m.price_scaled AS HUGEINT)
-            AS scaled_per_month
+        forgotten.size_bytes * m.price AS scaled_per_month
     FROM forgotten
     LEFT JOIN known AS c ON c.account_id = forgotten.account_id
-    LEFT JOIN month_rates AS m
+    LEFT JOIN coming_rates AS m
         ON m.sku = forgotten.sku AND m.region = forgotten.region AND m.currency = c.currency AND m.owner = c.owner
     LEFT JOIN spent ON spent.subject_high = forgotten.subject_high AND spent.subject_low = forgotten.subject_low
 )
