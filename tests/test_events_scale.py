@@ -21,8 +21,9 @@ from metering.events import reading as reading_module
 from metering.events import sources as sources_module
 from metering.events.identities import FOLDER, Identities
 from metering.events.keys import identity_keys
+from metering.events.merging import placed
 from metering.events.seen import Seen
-from metering.lake import Lake
+from metering.lake import Lake, entries
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_threads_and_chunks_do_not_change_a_result(
 ) -> None:
     """In one piece or in hundreds, on one core or two: the same lake, and the first line wins.
 
-    What happened at one instant, such as all of a night's backups, is not cut, however much it is.
+    What happened at one instant, such as all of a night's backups, is cut by its subjects.
     """
     days_of = [f"2026-05-{1 + at % days:02}T00:00:00Z" for at in range(1400)]
     events = [ready(f"e-{at % 700}", size=at // 700, time=days_of[at]) for at in range(1400)]
@@ -67,6 +68,11 @@ def test_threads_and_chunks_do_not_change_a_result(
     monkeypatch.setattr(ingest_module, "FEW_BYTES", 0)
     monkeypatch.setattr(merging, "ROWS", 100)
     monkeypatch.setattr(merging, "_EVERY", 10)
+    monkeypatch.setattr(merging, "TOGETHER", 3)
+    monkeypatch.setattr(entries, "ROOM", 100)
+    monkeypatch.setattr(entries, "AT_ONCE", 512)
+    sizes: list[int] = []
+    monkeypatch.setattr(merging, "placed", lambda table: sizes.append(table.num_rows) or placed(table))
     other = Lake(tmp_path / "other")
     cut = take(other, path)
     assert (whole.accepted, whole.conflicts, whole.reasons) == (cut.accepted, cut.conflicts, cut.reasons)
@@ -76,6 +82,9 @@ def test_threads_and_chunks_do_not_change_a_result(
     # Which raw line is an event's may differ: one that merely looked like a repeat comes last.
     stored = [pq.read_table(each.root / "events/00000001.parquet").drop_columns("seq") for each in (lake, other)]
     assert stored[0].equals(stored[1])
+    index = [runs[0] for runs in (Identities(each).open() for each in (lake, other))]
+    assert np.array_equal(index[0].between(None, None)["key"], index[1].between(None, None)["key"])
+    assert len(sizes) > 4 and max(sizes) < 300, "no more is sorted at once"
 
 
 def test_a_line_that_is_too_long_is_kept_and_named(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +106,8 @@ def test_a_line_that_is_too_long_is_kept_and_named(lake: Lake, tmp_path: Path, m
 
 
 def runs(lake: Lake) -> list[str]:
-    """The files of the index."""
-    return sorted(path.name for path in (lake.root / FOLDER).iterdir())
+    """The runs of the index; beside each lies what proves its blocks."""
+    return sorted(path.name for path in (lake.root / FOLDER).glob("*.run"))
 
 
 def test_many_batches_stay_few_runs(lake: Lake, tmp_path: Path) -> None:
@@ -110,9 +119,9 @@ def test_many_batches_stay_few_runs(lake: Lake, tmp_path: Path) -> None:
     assert take(lake, put(tmp_path, "b.jsonl", *(ready(f"e-{number}") for number in range(10)))).duplicates == 9
 
 
-@pytest.mark.parametrize("damage", ["gone", "short", "behind", "ahead", "strange"])
+@pytest.mark.parametrize("damage", ["gone", "short", "behind", "ahead", "strange", "key", "batch", "blocks"])
 def test_an_index_that_is_not_sound_is_made_again(lake: Lake, tmp_path: Path, damage: str) -> None:
-    """Lost, cut, stale, or of a lake that was set back: repeats are found all the same."""
+    """Lost, cut, stale, changed, or of a lake that was set back: repeats are found all the same."""
     take(lake, put(tmp_path, "a.jsonl", ready("e-1")))
     shutil.copytree(lake.root, tmp_path / "then")
     take(lake, put(tmp_path, "b.jsonl", ready("e-2")))
@@ -125,10 +134,19 @@ def test_an_index_that_is_not_sound_is_made_again(lake: Lake, tmp_path: Path, da
     elif damage == "behind":
         shutil.rmtree(folder)
         shutil.copytree(tmp_path / "then" / FOLDER, folder)
+    elif damage in ("key", "batch", "blocks"):
+        for path in folder.glob("*.blocks" if damage == "blocks" else "*.run"):
+            data = bytearray(path.read_bytes())
+            # The keys of a block come first, then its batches; what two events do not fill is at the end of each.
+            data[4096 if damage == "batch" else 0] ^= 0xFF
+            path.write_bytes(data)
+        problems = list(Identities(lake).problems())
+        assert len(problems) == (0 if damage == "blocks" else 1), "one that cannot be proved is none"
+        assert Identities(lake).batches_of(identity_keys(pa.array(["/s"]), pa.array(["e-2"])), 2) == {1, 2}
     elif damage == "ahead":
         shutil.copy(tmp_path / "then" / "manifest.json", lake.root)
     else:
-        (folder / "v2-00000001-00000009-0-0123456789abcdef.run").write_bytes(b"")
+        (folder / "v3-00000001-00000009-0-0123456789abcdef-0123456789abcdef.run").write_bytes(b"")
         (folder / "notes.txt").write_text("x")
     result = take(lake, put(tmp_path, "c.jsonl", ready("e-1"), ready("e-2"), ready("e-3")))
     assert (result.accepted, result.duplicates) == ((2, 1) if damage == "ahead" else (1, 2))

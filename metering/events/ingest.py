@@ -16,15 +16,15 @@ import pyarrow.compute as pc
 
 from metering.errors import MeteringError
 from metering.events.arrays import column, numbers, repeated, whole
-from metering.events.identities import Brought, Identities
-from metering.events.keys import Keys
+from metering.events.identities import KINDS, Brought, Identities, of_batch
 from metering.events.lines import CANDIDATES, FAULTS
-from metering.events.merging import Run, by_type_and_time
+from metering.events.merging import ROWS, Run, by_type_and_time
 from metering.events.reading import KEYS, Part, checked_parts
 from metering.events.scratch import RawLines, Store
 from metering.events.seen import Seen
 from metering.events.sources import Broken, Source
 from metering.lake import Batch, Lake, connect, define, every, single
+from metering.lake.entries import ExternalSort
 from metering.lake.layout import PARQUET, ROW_GROUP
 from metering.schema import arrow_schema
 from metering.sql import sql
@@ -119,9 +119,10 @@ def ingest(
         # An engine of its own, which can spill to disk, takes longer to start than a night's work on few lines.
         with connect(memory_limit, scratch / "spill" if held.is_large() else None) as con:
             _settle(con, lake, held, batch, now, result)
-            keys = _write(con, lake, held, batch, now, result, lost)
+            keys = ExternalSort(scratch, KINDS)
+            _write(con, lake, held, batch, now, result, lost, keys)
         if result.batch:
-            index.catch_up(Brought(batch, keys))
+            index.catch_up(Brought(batch, keys.sources()))
     except (OSError, duckdb.Error, pa.ArrowException) as error:
         raise MeteringError(
             f"Ingest failed: {error}",
@@ -301,15 +302,15 @@ def _write(
     now: int,
     result: IngestResult,
     lost: Sequence[Batch],
-) -> list[Keys]:
-    """Write and commit what is new; the keys of the identities that it brings."""
-    keys: list[Keys] = []
+    keys: ExternalSort,
+) -> None:
+    """Write and commit what is new; the keys of the identities that it brings are added to `keys`."""
     more = [] if held.is_plain else _late_runs(con, held)
     held.more.close()
     held.raw.close()
     result.accepted = held.raw.lines
     if not result.accepted and not result.quarantined:
-        return keys
+        return
     events = raw = quarantine = None
     if result.accepted:
         tables = _stored(held, more, batch, now, keys)
@@ -334,15 +335,13 @@ def _write(
         *lost,
     )
     result.batch = batch
-    return keys
 
 
 def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
     """Runs of the events that looked like repeats and are none, in the store `more`."""
     runs: list[Run] = []
-    late = con.sql(every("late_events")).to_arrow_table()
-    if late.num_rows:
-        late = late.sort_by([("line", "ascending")])
+    for batch in con.sql(every("late_events", order="line")).to_arrow_reader(ROWS):
+        late = pa.Table.from_batches([batch])
         lines = [raw + b"\n" for raw in late["raw"].to_pylist()]
         seq = whole(np.arange(held.raw.lines + 1, held.raw.lines + 1 + len(lines)))
         held.raw.add(partial(b"".join, lines), len(lines))
@@ -353,12 +352,12 @@ def _late_runs(con: duckdb.DuckDBPyConnection, held: _Held) -> list[Run]:
     return runs
 
 
-def _stored(held: _Held, more: list[Run], batch: int, now: int, keys: list[Keys]) -> Iterator[pa.Table]:
-    """The events of the batch as the lake stores them; the keys of their identities are added to a list."""
+def _stored(held: _Held, more: list[Run], batch: int, now: int, keys: ExternalSort) -> Iterator[pa.Table]:
+    """The events of the batch as the lake stores them; the keys of their identities are added to `keys`."""
     schema = arrow_schema("events")
     place = 1
     for table in by_type_and_time([*held.runs, *more]):
-        keys.append(numbers(table["key"]))
+        keys.add(of_batch(numbers(table["key"]), batch))
         added = {
             "batch": whole(np.full(table.num_rows, batch)),
             "ingested_at": whole(np.full(table.num_rows, now)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,12 +63,18 @@ class Store:
             self._writer.close()
 
     @cached_property
+    def _mapped(self) -> mmap.mmap:
+        with self.path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    @cached_property
     def _opened(self) -> pa.RecordBatchFileReader:
-        return pa.ipc.open_file(pa.memory_map(str(self.path)))
+        return pa.ipc.open_file(pa.py_buffer(self._mapped))
 
     def release(self) -> None:
-        """Let go of the file's pages that were read; tables in use keep theirs."""
-        self.__dict__.pop("_opened", None)
+        """Give back the file's pages that were read; those of tables in use are read again where they are asked for."""
+        if self._written:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def batch(self, number: int) -> pa.RecordBatch:
         """A table by its number, when the file is finished."""
@@ -81,12 +88,15 @@ class Store:
     def rows_of(self, name: str, values: Keys) -> pa.Table:
         """The rows whose key in a column is one of some; of the others nothing else is read."""
         found = [self.schema.empty_table()]
-        for number in self.kept if len(values) else ():
+        ranked = np.sort(values)
+        for number in self.kept if len(ranked) else ():
             batch = self.batch(number)
-            places = np.flatnonzero(np.isin(numbers(batch.column(name)), values))
+            keys = numbers(batch.column(name))
+            at = np.searchsorted(ranked, keys)
+            places = np.flatnonzero(ranked[np.minimum(at, len(ranked) - 1)] == keys)
             if len(places):
                 found.append(pa.Table.from_batches([batch.take(whole(places))]))
-        self.release()
+            self.release()
         return pa.concat_tables(found)
 
 

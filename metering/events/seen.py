@@ -11,6 +11,7 @@ from metering.events.identities import Identities
 from metering.events.instants import Bools
 from metering.events.keys import Keys
 from metering.lake import Lake
+from metering.lake.entries import Damaged, Places
 
 _BYTES_PER_LINE = 150
 _PLACES_PER_LINE = 64
@@ -24,7 +25,8 @@ class Seen:
     def __init__(self, lake: Lake, expected_bytes: int) -> None:
         wanted = max(expected_bytes // _BYTES_PER_LINE * _PLACES_PER_LINE, 1)
         self._filter = Filter.of_power(min(max(wanted.bit_length(), _FEWEST), _MOST))
-        self._runs = Identities(lake).open()
+        self._index = Identities(lake)
+        self._runs = self._index.open()
         self.batches: set[int] = set()
         """The batches that may hold an identity met again."""
 
@@ -42,19 +44,23 @@ class Seen:
         return met
 
     def _in_lake(self, keys: Keys) -> Bools:
+        by_key = np.argsort(keys)
+        try:
+            wanted = self._found(keys[by_key])
+        except Damaged:
+            # What was found before is proved.
+            self._index.make_again()
+            self._runs = self._index.open()
+            wanted = self._found(keys[by_key])
         met = np.zeros(len(keys), np.bool_)
-        if self._runs:
-            by_key = np.argsort(keys)
-            wanted = keys[by_key]
-            for known, batches in self._runs:
-                start = np.searchsorted(known, wanted, "left")
-                inside = start < len(known)
-                hit = np.zeros(len(keys), np.bool_)
-                hit[inside] = known[start[inside]] == wanted[inside]
-                if hit.any():
-                    met[by_key[hit]] = True
-                    start = start[hit]
-                    many = np.searchsorted(known, wanted[hit], "right") - start
-                    for place in range(int(many.max())):
-                        self.batches.update(np.unique(batches[start[many > place] + place]).tolist())
+        met[by_key[wanted]] = True
         return met
+
+    def _found(self, keys: Keys) -> Places:
+        """The places of the keys (sorted) that the lake may hold, some of them twice."""
+        found = [np.zeros(0, np.intp)]
+        for run in self._runs:
+            entries, places = run.find(keys)
+            self.batches.update(entries["batch"].tolist())
+            found.append(places)
+        return np.concatenate(found)
