@@ -37,7 +37,8 @@ class Fault:
     """What becomes of the next requests of a kind."""
 
     kind: str
-    """`500`: nothing is done; `late 500`, `late cut`: it is done, and nobody hears of it; `403`; `as it is`."""
+    """`500`, `503`: nothing is done; `late 500`, `late cut`: it is done, and nobody hears of it; `403`; `as it is`;
+    `wrong tag`: it is done, and the answer names another content."""
     method: str
     path: str
     times: int = 1
@@ -71,8 +72,12 @@ class Door:
         fault.before()
         if fault.kind == "as it is":
             return self.app(environ, start)  # type: ignore[no-any-return]
+        if fault.kind == "wrong tag":
+            return self.app(environ, lambda status, headers, *_: start(status, _other_tag(headers)))  # type: ignore[no-any-return]
         if fault.kind == "403":
             return _answer(start, "403 Forbidden", b"AccessDenied")
+        if fault.kind == "503":
+            return _answer(start, "503 Slow Down", b"SlowDown")
         if fault.kind.startswith("late"):
             b"".join(self.app(environ, lambda *_: None))
         if fault.kind.endswith("cut"):
@@ -86,6 +91,11 @@ class Door:
                 fault.times -= 1
                 return fault
         return None
+
+
+def _other_tag(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """An answer's headers with another content's tag."""
+    return [(name, f'"{"0" * 32}"' if name.lower() == "etag" else value) for name, value in headers]
 
 
 def _answer(start: Any, status: str, code: bytes) -> Iterable[bytes]:

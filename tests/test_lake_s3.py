@@ -245,7 +245,10 @@ def test_killed_within_a_large_file(store: Store, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("manifest", "500"), ("manifest", "late 500"), ("manifest", "late cut"), ("quarantine", "late cut")],
+    [
+        *(("manifest", kind) for kind in ("500", "503", "late 500", "late cut")),
+        ("quarantine", "late cut"),
+    ],
 )
 def test_an_answer_that_never_came(store: Store, tmp_path: Path, kind: str, path: str) -> None:
     """The manifest is read back; a file is sent again by the next run."""
@@ -259,6 +262,18 @@ def test_an_answer_that_never_came(store: Store, tmp_path: Path, kind: str, path
             commit(lake, 2)
         commit(lake, 2)
     assert lake_of(store, tmp_path / "other").manifest().last_batch == 2
+    commit(lake, 3)
+    assert [batch.batch for batch in lake.manifest().batches] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "manifest"), ("GET", "manifest"), ("PUT", "quarantine")])
+def test_an_answer_that_names_another_content(store: Store, tmp_path: Path, method: str, path: str) -> None:
+    """It is believed by nobody: what counts is what is there."""
+    commit(lake_of(store, tmp_path), 1)
+    lake = lake_of(store, tmp_path / "other")
+    store.fault("wrong tag", method, path)
+    commit(lake, 2)
+    assert lake_of(store, tmp_path / "third").manifest().last_batch == 2
     commit(lake, 3)
     assert [batch.batch for batch in lake.manifest().batches] == [1, 2, 3]
 
@@ -484,6 +499,23 @@ def test_a_backup_moves_a_lake_from_a_bucket_to_a_folder_and_back(
         objects = other.objects()
         assert {name: objects[name] for name in store.objects()} == store.objects()
     assert found(back) == []
+
+
+def test_a_manifest_that_was_put_back_stops_what_writes(month: Home, store: Store) -> None:
+    """By a tool that restores a bucket, or a second machine's copy; put forward again, nothing is lost."""
+    before = store.objects()["manifest.json"]
+    month.events("2026-05-04 ready late acc=acc-1 gb=10", "late.jsonl")
+    month.run("ingest")
+    newest = store.objects()["manifest.json"]
+    store.put("manifest.json", before)
+    month.events("2026-05-05 ready later acc=acc-1 gb=10", "later.jsonl")
+    month.now = "2026-07-01T08:00:00Z"
+    for command in ("ingest", "nightly", "close", "restore"):
+        assert "ends with batch 1, but the ledger" in month.run(command, exit_code=3).stderr
+    assert store.objects()["manifest.json"] == before
+    store.put("manifest.json", newest)
+    assert "batch 3: 1 files, 1 events" in month.run("ingest").stderr
+    assert found(month) == []
 
 
 def test_a_lost_ledger_is_made_again_from_the_bucket(month: Home) -> None:

@@ -39,7 +39,10 @@ _SESSION = """
 """
 """The death of a machine frees what it held within a minute, and what was acknowledged is on disk."""
 _PLAIN_INSERT = re.compile(r"INSERT INTO (?P<place>[^;]*) VALUES \(%s(?:, %s)*\)")
-_REMEDY = "Look at the server and at libpq's variables (PGHOST, PGUSER, PGPASSFILE …), then run the same command again."
+_REMEDY = (
+    "Look at the server, at the rights of this login and at libpq's variables (PGHOST, PGUSER, PGPASSFILE …), then run the same"
+    " command again."
+)
 
 
 class _Turn(NamedTuple):

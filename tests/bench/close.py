@@ -32,15 +32,13 @@ from postgres_server import Server
 from metering.clock import Clock
 from metering.close.run import Options, run_close
 from metering.home import Home as Door
-from metering.ledger.book import Book, open_book
+from metering.ledger.book import open_book
 from metering.payments.collect import Outcome
 from metering.values import parse_instant
 
 ACCOUNTS = "account_id,name,email,country,currency,tax_rate,payment_customer,payment_method\n"
 DURABLE = ("shared_buffers=256MB", "max_wal_size=8GB")
 """A server that syncs, as one that keeps a ledger does."""
-Inserts = list[tuple[str, list[tuple[object, ...]]]]
-"""The rows of each table."""
 
 
 def given(path: Path, count: int) -> None:
@@ -72,8 +70,9 @@ def close(path: Path, profiled: bool) -> tuple[float, float]:
     return spent
 
 
-def plain_inserts(before: Path, new: Inserts) -> tuple[float, float]:
-    """Add rows to a home's ledger: the seconds it took."""
+def plain_inserts(before: Path, after: Path) -> tuple[int, tuple[float, float]]:
+    """Add the rows that a home's ledger has beyond another one to that other one: how many, and the seconds it took."""
+    new = _rows_beyond(before, after)
     book = Door(before, Clock(0)).book
 
     def insert() -> None:
@@ -82,11 +81,15 @@ def plain_inserts(before: Path, new: Inserts) -> tuple[float, float]:
             for name, rows in new:
                 cursor.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(rows[0]))})', rows)
 
-    return _measured(insert)
+    spent = _measured(insert)
+    assert not _rows_beyond(before, after)
+    return sum(len(rows) for _, rows in new), spent
 
 
-def inserts_on_a_server(book: Book, new: Inserts, by_copy: bool) -> tuple[float, float]:
-    """Add rows to a ledger on PostgreSQL, past the engine's own way: the seconds it took."""
+def inserts_on_a_server(url: str, before: Path, after: Path, by_copy: bool) -> tuple[float, float]:
+    """Add the same rows to a ledger on PostgreSQL, past the engine's own way: the seconds it took."""
+    new = _rows_beyond(before, after)
+    book = open_book(url, Path())
 
     def insert() -> None:
         with book.write() as con:
@@ -99,33 +102,33 @@ def inserts_on_a_server(book: Book, new: Inserts, by_copy: bool) -> tuple[float,
                     for row in rows:
                         copy.write_row(row)
 
-    return _measured(insert)
+    spent = _measured(insert)
+    book.close()
+    return spent
 
 
-def on_postgresql(kept: Path, folder: Path, new: Inserts, profiled: bool) -> None:
+def on_postgresql(kept: Path, after: Path, folder: Path, profiled: bool) -> None:
     """The same on a server, whose processor is counted too."""
     server = Server(DURABLE)
+
+    def measured(name: str, what: str, work: Callable[..., object], *args: object) -> None:
+        server.run(f"CREATE DATABASE {name} TEMPLATE given")
+        before = _processor(server)
+        (wall, cpu), memory = _alone(work, *args)
+        spent = _processor(server) - before
+        print(f"PostgreSQL, {what}: {wall:.1f} s, {cpu:.1f} + {spent:.1f} s of a processor, at most {memory} MiB")
+
     try:
         server.run("CREATE DATABASE given")
         book = open_book(server.url("given"), Path())
         book.load(kept / "ledger.db")
         book.close()
-        for by_copy in (False, True):
-            name = f"inserts_{by_copy}".lower()
-            server.run(f"CREATE DATABASE {name} TEMPLATE given")
-            book, before = open_book(server.url(name), Path()), _processor(server)
-            wall, cpu = inserts_on_a_server(book, new, by_copy)
-            spent = _processor(server) - before
-            print(f"PostgreSQL, by {'COPY' if by_copy else 'INSERT'}: {wall:.1f} s, {cpu:.1f} + {spent:.1f} s of CPU")
-            book.close()
         path = Path(shutil.copytree(kept, folder / "on-server", ignore=shutil.ignore_patterns("ledger.db*")))
-        server.run("CREATE DATABASE closed TEMPLATE given")
         with (path / "metering.toml").open("a") as config:
             config.write(f'\n[ledger]\nurl = "{server.url("closed")}"\n')
-        before = _processor(server)
-        (wall, cpu), memory = _alone(close, path, profiled)
-        spent = _processor(server) - before
-        print(f"PostgreSQL, the close: {wall:.1f} s, {cpu:.1f} + {spent:.1f} s of CPU, at most {memory} MiB")
+        measured("closed", "the close", close, path, profiled)
+        for name, by_copy in (("inserted", False), ("copied", True)):
+            measured(name, name, inserts_on_a_server, server.url(name), kept, after, by_copy)
     finally:
         server.remove()
 
@@ -146,7 +149,7 @@ def _counts(ledger: Path) -> dict[str, int]:
         return {name: con.execute(f'SELECT coalesce(max(rowid), 0) FROM "{name}"').fetchone()[0] for name in names}
 
 
-def rows_beyond(before: Path, after: Path) -> Inserts:
+def _rows_beyond(before: Path, after: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
     """The rows that a home's ledger has beyond another one."""
     found = []
     with closing(sqlite3.connect(f"file:{after / 'ledger.db'}?mode=ro", uri=True)) as con:
@@ -197,15 +200,12 @@ def main() -> None:
         shutil.copytree(kept, path)
         before = Path(shutil.copytree(kept, Path(folder) / "before"))
         (seconds, cpu), memory = _alone(close, path, args.profile)
-        new = rows_beyond(before, path)
-        (plain, plain_cpu), _ = _alone(plain_inserts, before, new)
-        assert not rows_beyond(before, path)
+        (rows, (plain, plain_cpu)), _ = _alone(plain_inserts, before, path)
         print(f"{args.invoices} invoices: {seconds:.1f} s, {cpu:.1f} s of a processor, at most {memory} MiB")
-        count = sum(len(rows) for _, rows in new)
-        print(f"{count} rows by plain inserts: {plain:.1f} s, {plain_cpu:.1f} s of a processor")
+        print(f"{rows} rows by plain inserts: {plain:.1f} s, {plain_cpu:.1f} s of a processor")
         print(f"the close takes {seconds / plain:.1f} times as long, {cpu / plain_cpu:.1f} times as much processor")
         if args.ledger == "postgresql":
-            on_postgresql(kept, Path(folder), new, args.profile)
+            on_postgresql(kept, path, Path(folder), args.profile)
 
 
 if __name__ == "__main__":
