@@ -40,8 +40,8 @@ _SESSION = """
 """The death of a machine frees what it held within a minute, and what was acknowledged is on disk."""
 _PLAIN_INSERT = re.compile(r"INSERT INTO (?P<place>[^;]*) VALUES \(%s(?:, %s)*\)")
 _REMEDY = (
-    "Look at the server, at the rights of this login and at libpq's variables (PGHOST, PGUSER, PGPASSFILE …), then run the same"
-    " command again."
+    "Look at the server, at the rights of this login and at libpq's variables (PGHOST, PGUSER, PGPASSFILE …), then run"
+    " the same command again."
 )
 
 
