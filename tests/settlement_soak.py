@@ -64,7 +64,7 @@ RARE = ("cancel", "find")
 """Steps of which a run makes few requests: none is spared in a long run, until every fault has hit them."""
 STEPS = ("create", "confirm", "read", *RARE)
 WORKERS_KILLED = 9
-"""How often one of several workers is killed."""
+"""How often one of several workers is killed, or told to end."""
 LONG = 250
 """Invoices from which on every fault must have hit every step."""
 
@@ -210,13 +210,14 @@ class Soak:
         self.end("close and collect", *pair)
 
     def several_workers(self) -> None:
-        """Three runners charge one month; again and again one of them is killed, and another takes its place."""
+        """Three runners charge one month; again and again one is killed or told to end, and another takes its place."""
         self.home.now = "2026-11-01T08:00:00Z"
         self.run("close", Settings(failpoint="close.after_files"))
         workers = [self.start(command, Settings(workers=4)) for command in ("close 2026-10", "collect", "collect")]
         for _ in range(WORKERS_KILLED):
             victim = self.rng.choice(workers)
-            self.after_requests(self.rng.randint(1, max(3, self.accounts // 8)), victim.kill)
+            end = self.rng.choice((victim.kill, victim.kill, victim.terminate))
+            self.after_requests(self.rng.randint(1, max(3, self.accounts // 8)), end)
             self.end("workers", victim)
             self.kills["workers"] += victim.exitcode == KILLED
             workers[workers.index(victim)] = self.start("collect", Settings(workers=4))

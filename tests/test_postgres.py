@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from homes import Home
 from ledgers import POSTGRESQL, SQLITE, ledgers_on, started
 from payments_given import Given
 from postgres_server import Server
-from test_payments_crash import Process, assert_books_equal_captures, at_point
+from test_payments_crash import Process, assert_books_equal_captures, at_point, gone_on
 
 from metering.errors import MeteringError, UsageError
 from metering.lake import connect
@@ -507,4 +508,26 @@ def test_sessions_cut_while_two_workers_charge(tmp_path: Path) -> None:
     assert set(codes) <= {0, 1}
     given.collect()
     assert len(given.sandbox.captures()) == 24
+    assert_books_equal_captures(given)
+
+
+@pytest.mark.parametrize("point", ["payment.before_create", "payment.before_confirm", "payment.after_confirm"])
+def test_a_frozen_worker_whose_claim_was_lost(tmp_path: Path, point: str) -> None:
+    """Its session ends while its machine stands still, and another worker takes the invoice; then it goes on.
+
+    What it still asks for is the very intent that the other has read back: it moves money once. It books nothing.
+    """
+    given = Given(tmp_path / "home")
+    for number in range(1, 4):
+        given.account(f"acc-{number}")
+        given.invoice(number=number, account=f"acc-{number}")
+    frozen = Process(given, point, act=lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    assert os.WIFSTOPPED(os.waitpid(frozen.pid, os.WUNTRACED)[1])
+    cut(started(), given.home.book.name)
+    assert given.collect().counts == {"succeeded": 3}
+    while os.WIFSTOPPED(status := gone_on(frozen.pid)):
+        pass
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert len(given.sandbox.captures()) == 3
+    assert {row["attempt"] for row in given.table("payments")} == {1}
     assert_books_equal_captures(given)
