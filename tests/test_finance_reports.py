@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from homes import Home
+
+from metering.reports.catalog import reports
 
 
 def test_revenue_is_the_ledgers(home: Home) -> None:
@@ -55,3 +58,28 @@ def test_a_wide_table_keeps_every_digit(home: Home) -> None:
     assert "6701356245.527298792" in shown
     assert "INV-2026-05-000001" in shown
     assert len(shown.splitlines()) == 3
+
+
+@pytest.mark.parametrize("width", [100, 160])
+def test_only_long_texts_are_folded(home: Home, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Numbers of documents and instants stand in one piece; a sentence is folded where that helps."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_chargeDeclined")
+    home.events("2026-05-01T00:00:00.123456 ready s1 gb=1000\n2026-05-02 deleted never-ready")
+    home.run("close", exit_code=3)
+    payments = home.run("report", "payments", "--format", "table").stdout
+    assert "PAY-2026-05-000001-1" in payments
+    assert "INV-2026-05-000001" in payments
+    anomalies = home.run("report", "anomalies", "--format", "table").stdout
+    assert "2026-05-02T00:00:00Z" in anomalies
+    assert len(anomalies.splitlines()) > 3
+    assert max(map(len, anomalies.splitlines())) <= width
+
+
+def test_the_help_names_every_report(home: Home) -> None:
+    """Also without a home; a report that needs more than a filter is not among them."""
+    said = home.run("report", "--help").stdout
+    listed = {line.split()[0] for line in said.partition("Reports, and")[2].splitlines() if line.startswith("  ")}
+    assert {name for name in reports() if name != "simulation"} <= listed
+    assert "simulation" not in listed

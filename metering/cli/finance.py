@@ -69,13 +69,23 @@ def print_report(
     return DONE
 
 
-@command(app, "report")
+class _ListsReports(click.Command):
+    """A command whose help names every report, and what one row of it is."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from metering.reports.catalog import GIVEN, reports
+
+        with formatter.section("Reports, and what one row of each is"):
+            formatter.write_dl([(name, report.grain) for name, report in reports().items() if name not in GIVEN])
+
+
+@command(app, "report", cls=_ListsReports)
 @click.argument("name")
 @report_options
 @usage_options
 @click.option("--days", type=click.IntRange(0, 100_000), help="For `idle`: alive for longer than so many days (90).")
 def report(context: Context, name: str, by: str, billed: bool, as_of: int | None, **options: Any) -> int:
-    """Print a report; `metering schema` lists them."""
+    """Print a report. `metering schema NAME` says what its columns mean."""
     return _report(context, name, by, billed, as_of, **options)
 
 

@@ -7,7 +7,6 @@ import hashlib
 import duckdb
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from metering.close.columns import MANY, blocks, rows_of, table_of
@@ -135,6 +134,8 @@ def _allocate(
 
 def _give_issued(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection, lines: pa.Table, month: str) -> None:
     """Define what was billed before for the accounts that have adjustments."""
+    from pyarrow import compute as pc
+
     adjustments = lines.filter(pc.equal(lines.column("kind"), ADJUSTMENT))
     accounts = set(adjustments.column("account_id").to_pylist())
     earlier = [row for row in rows(con, "invoices", account_id=accounts) if row["month"] < month] if accounts else []

@@ -10,7 +10,6 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from metering.events.arrays import numbers, repeated, whole
 from metering.events.instants import Bools
@@ -47,6 +46,8 @@ _BYTE = _bytes_of_digits()
 
 def lake_keys(events: pa.Table) -> dict[str, pa.Array]:
     """The columns of keys (LAKE_KEYS) that the lake keeps beside the texts of events."""
+    from pyarrow import compute as pc
+
     is_vm = pc.equal(events["resource_type"], repeated("vm", len(events)))
     texts = {
         "event": _identities(events, ""),
@@ -68,6 +69,8 @@ LAKE_KEYS = tuple(half for name in ("event", "subject", "retracted", "vm") for h
 
 
 def _identities(events: pa.Table, prefix: str) -> pa.ChunkedArray:
+    from pyarrow import compute as pc
+
     return pc.binary_join_element_wise(
         events[f"{prefix}source"], events[f"{prefix}id"], repeated(SEPARATOR, len(events))
     )

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from metering.schema import arrow_schema
@@ -66,7 +65,7 @@ def _by_type(table: pa.Table) -> Iterator[pa.Table]:
     """The parts of a table that is sorted by type."""
     if not table.num_rows:
         return
-    codes = pc.dictionary_encode(table["type"].combine_chunks()).indices
+    codes = table["type"].combine_chunks().dictionary_encode().indices
     edges = [0, *(np.flatnonzero(np.diff(np.frombuffer(codes.buffers()[1], np.int32, len(codes)))) + 1).tolist()]
     edges.append(table.num_rows)
     for start, end in pairwise(edges):

@@ -17,7 +17,7 @@ from metering.errors import UsageError
 from metering.home import Home
 from metering.lake import answer, compose, connect, count, every, give_files, reads, table
 from metering.ledger.arrow import attach_ledger
-from metering.reports.catalog import reports
+from metering.reports.catalog import GIVEN, reports
 from metering.schema import empty_table, tables
 from metering.sql import sql
 from metering.state import open_usage
@@ -30,9 +30,6 @@ IDLE_DAYS = 90
 EARLIEST = 2000
 """A filter that begins before this year begins with the first usage."""
 USAGE_BY = ("account", "project", "snapshot", "day")
-GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
-"""Reports that need more than a filter, and the command that gives it."""
-
 
 _LONG = {
     *("usage-by-snapshot", "usage-by-day", "billed-usage-by-snapshot", "snapshot-lines", "allocations"),

@@ -8,6 +8,9 @@ from functools import cache
 
 from metering.shipped import shipped
 
+GIVEN = {"simulation": "metering simulate --prices FILE --month M"}
+"""Reports that need more than a filter, and the command that gives it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReportColumn:

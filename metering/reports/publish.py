@@ -32,8 +32,8 @@ from metering.lake import (
     write_table,
     write_view,
 )
-from metering.reports.ask import GIVEN, Desk, at_desk, state_of
-from metering.reports.catalog import Report, reports
+from metering.reports.ask import Desk, at_desk, state_of
+from metering.reports.catalog import GIVEN, Report, reports
 from metering.reports.earlier import AS_BEFORE, Before, Note, earlier, leave_note, note_of
 from metering.reports.exact import exact_select
 from metering.sql import sql

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -25,11 +25,14 @@ FORMATS = ("table", "csv", "json", "parquet", "xlsx")
 ROWS_AT_ONCE = 65_536
 FOLDED_ROWS = 1_000
 """A longer table is not folded to the terminal's width: laying out every cell would take minutes."""
-LEAST_TEXT = 14
+LEAST_TEXT = 20
+"""A text is not folded to less: numbers of documents and whole seconds stay in one piece."""
 GAP = 2
+FOLDED_GAP = 3
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _RIGHT = {"money", "gb_hours", "price", "integer", "decimal", "number"}
+_FOLDED = {"text", "bytes"}
 
 
 class Answer(Protocol):
@@ -186,10 +189,14 @@ def _write_table(report: Report, printed: pa.Table, file: IO[str]) -> None:
         return
     room = shutil.get_terminal_size().columns
     widths = _widths(report, printed)
-    texts = [width for column, width in zip(report.columns, widths, strict=True) if column.kind not in _RIGHT]
-    least = sum(widths) - sum(texts) + sum(min(width, LEAST_TEXT) for width in texts) + GAP * (len(widths) - 1)
-    if sum(widths) + GAP * (len(widths) - 1) > room >= least and printed.num_rows <= FOLDED_ROWS:
-        _write_folded(report, printed, file, room)
+    least = [
+        min(width, LEAST_TEXT) if column.kind in _FOLDED else width
+        for column, width in zip(report.columns, widths, strict=True)
+    ]
+    gaps = len(widths) - 1
+    is_too_wide = sum(widths) + GAP * gaps > room
+    if is_too_wide and sum(least) + FOLDED_GAP * gaps <= room and printed.num_rows <= FOLDED_ROWS:
+        _write_folded(report, printed, file, room, least)
     else:
         _write_aligned(report, printed, file, widths)
 
@@ -204,7 +211,7 @@ def _widths(report: Report, printed: pa.Table) -> list[int]:
     return found
 
 
-def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int) -> None:
+def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int, least: list[int]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -212,9 +219,10 @@ def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int) -
 
     console = Console(file=file, highlight=False, soft_wrap=False, width=room)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in report.columns:
-        right = column.kind in _RIGHT
-        table.add_column(column.name, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for column, width in zip(report.columns, least, strict=True):
+        side: Literal["left", "right"] = "right" if column.kind in _RIGHT else "left"
+        whole = column.kind not in _FOLDED
+        table.add_column(column.name, justify=side, no_wrap=whole, overflow="fold", min_width=width)
     for row in _rows(printed):
         table.add_row(*(Text("" if value is None else str(value)) for value in row))
     console.print(table)
