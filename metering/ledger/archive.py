@@ -160,9 +160,9 @@ def _rows(
             yield [name, *row]
         if through[name] <= since:
             continue
-        for part in con.execute(sa.select(table).where(column > since).order_by(column)).partitions(_MANY):
-            for row in part:
-                yield [name, *row]
+        query = sa.select(table).where(column > since).order_by(column)
+        for row in con.execute(query, execution_options={"yield_per": _MANY}):
+            yield [name, *row]
 
 
 def _write(files: Files, header: Header, rows: Iterator[list[Any]]) -> str:

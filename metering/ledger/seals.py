@@ -83,8 +83,10 @@ def hashes(con: sa.Connection, name: str, chain: Sequence[tuple[str, int]], sinc
     after `since`.
     """
     statement, place = _recorded(name, bounded=since > 0)
-    found = con.execute(statement, {"since": since, "through": max((through for _, through in chain), default=0)})
-    rows = (row for part in found.partitions(_MANY) for row in part)
+    bounds = {"since": since, "through": max((through for _, through in chain), default=0)}
+    # A server would send all of them at once otherwise.
+    found = con.execute(statement, bounds, execution_options={"yield_per": _MANY})
+    rows = (row for part in found.partitions() for row in part)
     row = next(rows, None)
     encode = msgspec.json.Encoder().encode
     for previous, through in chain:
