@@ -13,7 +13,7 @@ import pyarrow as pa
 from metering.events.arrays import whole
 from metering.events.keys import LAKE_KEYS, Keys, identity_keys, lake_keys
 from metering.events.lines import Checked, check_lines
-from metering.events.rows import checked_rows
+from metering.events.rows import check_rows, rows_of
 from metering.events.sources import Broken, Piece, Source, Unreadable, pieces
 
 KEYS = pa.schema([("key", pa.uint64()), *((name, pa.int64()) for name in LAKE_KEYS)])
@@ -44,7 +44,7 @@ def checked_parts(sources: Sequence[Source]) -> Iterator[Part | Broken]:
                 if isinstance(item, int):
                     while waiting:
                         yield _settled(waiting.popleft())
-                    yield from _parquet(item, sources)
+                    yield from _parquet(item, sources, pool, 2 * workers)
                 elif isinstance(item, Piece):
                     if not waiting and len(item.text) <= INLINE_BYTES:
                         yield _check(item)
@@ -68,17 +68,28 @@ def _check(piece: Piece) -> Part:
     return Part(_with_keys(check_lines(piece.text)), piece.begins, piece.done)
 
 
-def _parquet(file_no: int, sources: Sequence[Source]) -> Iterator[Part | Broken]:
+def _parquet(file_no: int, sources: Sequence[Source], pool: ThreadPoolExecutor, most: int) -> Iterator[Part | Broken]:
+    """The parts of a Parquet file; after one that cannot be read comes no other."""
     done = sum(source.size_bytes for source in sources[:file_no])
+    waiting: deque[Future[Checked]] = deque()
     begins = [(file_no, 0)]
     try:
-        for checked in checked_rows(sources[file_no]):
-            yield Part(_with_keys(checked), begins, done)
+        for rows in rows_of(sources[file_no]):
+            waiting.append(pool.submit(_check_rows, rows))
+            if len(waiting) > most:
+                yield Part(waiting.popleft().result(), begins, done)
+                begins = []
+        while waiting:
+            yield Part(waiting.popleft().result(), begins, done)
             begins = []
         if begins:
             yield Part(check_lines(b""), begins, done)
     except Unreadable as error:
         yield Broken(file_no, str(error))
+
+
+def _check_rows(rows: pa.Table) -> Checked:
+    return _with_keys(check_rows(rows))
 
 
 def _with_keys(checked: Checked) -> Checked:
