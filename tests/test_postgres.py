@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from homes import Home
-from ledgers import POSTGRESQL, SQLITE, ledgers_on, started
+from ledgers import POSTGRESQL, SQLITE, ledger_url, ledgers_on, started
 from payments_given import Given
 from postgres_server import Server
+from s3_server import new_store
 from test_payments_crash import Process, assert_books_equal_captures, at_point, gone_on
 
 from metering.errors import MeteringError, UsageError
@@ -171,7 +172,7 @@ def mortal() -> Iterator[Server]:
     made.remove()
 
 
-CRASHES = [signal.SIGQUIT, signal.SIGKILL]
+CRASHES = [signal.SIGQUIT, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)]
 """An immediate stop; the death of the first process, which the others notice."""
 
 
@@ -531,3 +532,55 @@ def test_a_frozen_worker_whose_claim_was_lost(tmp_path: Path, point: str) -> Non
     assert len(given.sandbox.captures()) == 3
     assert {row["attempt"] for row in given.table("payments")} == {1}
     assert_books_equal_captures(given)
+
+
+# Two machines
+
+
+@pytest.mark.soak
+def test_two_machines_share_a_ledger_and_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both take in events and close at once while sessions are cut: it comes out as on one machine on a calm day."""
+    lake = f'[lake]\nurl = "{new_store(monkeypatch.setenv).url}"\n'
+    machines = [Home(tmp_path / name) for name in ("one", "other")]
+    for machine in machines:
+        machine.file("metering.toml", f'{lake}[ledger]\nurl = "{ledger_url(machines[0].path)}"\n')
+    with ledgers_on(SQLITE):
+        calm = Home(tmp_path / "calm")
+    for home in (machines[0], calm):
+        home.accounts(*(f"acc-{number},USD,19," for number in range(20)))
+    for home in (*machines, calm):
+        home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    for number, machine in enumerate(machines):
+        for file in range(3):
+            text = "".join(
+                f"2026-05-0{1 + file} ready s{number}{file}-{n} acc=acc-{n} gb=1000\n"
+                f"2026-05-09 ready b{file}-{n} acc=acc-{n}\n"
+                for n in range(20)
+            )
+            for home in (machine, calm):
+                home.events(text, f"{number}{file}.jsonl")
+    over, ended = threading.Event(), []
+
+    def kill() -> None:
+        while not over.wait(0.3):
+            ended.append(cut(started(), machines[0].book.name))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    seen = set()
+    for turn in range(8):
+        if turn == 5:
+            over.set()
+            killer.join()
+        runs = [home.start(command) for home, command in zip(machines, ("close", "nightly"), strict=True)]
+        for run in runs:
+            run.join(600)
+            seen.add(run.exitcode)
+    assert sum(ended) > 0 and seen <= {0, 1, 3, 75}
+    for home in (machines[0], calm):
+        home.run("close", "2026-05", exit_code=3)
+    for question in (("usage", "--by", "snapshot"), ("report", "invoice-lines"), ("report", "allocations")):
+        told = [home.run(*question, "--format", "csv").stdout for home in (*machines, calm)]
+        assert told[0] == told[1] == told[2]
+    for home in (*machines, calm):
+        home.run("verify", "--quiet")
