@@ -69,9 +69,12 @@ def test_the_file_explains_itself_anywhere(closed: Home, tmp_path: Path) -> None
         ).fetchone()
         assert grain == report.grain
         query = "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
-        columns = con.execute(query, [table_name(report)]).fetchall()
-        assert [name for name, _ in columns] == [column.name for column in report.columns]
-        assert all(said.startswith(column.doc) for (_, said), column in zip(columns, report.columns, strict=True))
+        for name in {report.name, table_name(report)}:
+            columns = con.execute(query, [name]).fetchall()
+            assert [column for column, _ in columns] == [column.name for column in report.columns]
+            assert all(
+                (said or "").startswith(column.doc) for (_, said), column in zip(columns, report.columns, strict=True)
+            )
     # 74.40 and 7.44 tax; 7 GB × 744 h × 0.5 = 2,604.
     totals = con.execute('SELECT account_id, total FROM "invoices" ORDER BY 1').fetchall()
     assert totals == [("acc-1", Decimal("81.840")), ("acc-j", Decimal("2604.000"))]

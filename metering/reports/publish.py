@@ -189,12 +189,18 @@ def exact_rows(desk: Desk, report: Report) -> str:
 def describe(con: duckdb.DuckDBPyConnection, report: Report, where: str = "") -> None:
     """Write the data dictionary onto a report's table, and make it answer to the report's own name too."""
     name = f"{where}{table_name(report)}"
+    _describe_columns(con, report, name)
     comment(con, "TABLE", name, report.grain)
+    if table_name(report) != report.name:
+        own = f'{where}"{report.name}"'
+        write_view(con, own, every(table_name(report)))
+        _describe_columns(con, report, own)
+        comment(con, "VIEW", own, f"The same as {table_name(report)}.")
+
+
+def _describe_columns(con: duckdb.DuckDBPyConnection, report: Report, name: str) -> None:
     for column in report.columns:
         comment(con, "COLUMN", f'{name}."{column.name}"', column.doc + _NOTES.get(column.kind, ""))
-    if table_name(report) != report.name:
-        write_view(con, f'{where}"{report.name}"', every(table_name(report)))
-        comment(con, "VIEW", f'{where}"{report.name}"', f"The same as {table_name(report)}.")
 
 
 def _stamp(con: duckdb.DuckDBPyConnection, state: dict[str, str]) -> None:
