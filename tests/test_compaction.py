@@ -42,6 +42,12 @@ def many() -> Home:
     return home
 
 
+@pytest.fixture(scope="module")
+def seen_before(many: Home) -> dict[str, str]:
+    """What is seen before anything is merged."""
+    return seen(many)
+
+
 @pytest.fixture
 def copied(many: Home, tmp_path: Path) -> Home:
     shutil.copytree(many.path, tmp_path / "home")
@@ -66,9 +72,9 @@ def parquet(home: Home) -> list[str]:
     return sorted(str(path.relative_to(lake)) for name in ("events", "quarantine") for path in (lake / name).iterdir())
 
 
-def test_merged_files_say_what_the_small_ones_said(copied: Home) -> None:
+def test_merged_files_say_what_the_small_ones_said(copied: Home, seen_before: dict[str, str]) -> None:
     """Every report, every as-of question and every explanation; then the small ones go, and it stays so."""
-    before, files = seen(copied), parquet(copied)
+    before, files = seen_before, parquet(copied)
     assert copied.run("compact", "--least", "2").stderr.startswith("16 files became 4")
     assert seen(copied) == before
     copied.run("verify")
@@ -101,9 +107,9 @@ def test_what_comes_after_a_merge(copied: Home) -> None:
     assert seen(other) == before
 
 
-def test_killed(copied: Home) -> None:
+def test_killed(copied: Home, seen_before: dict[str, str]) -> None:
     """Before the swap the small files count, after it the merged ones; again and it is as if nothing had been."""
-    before = seen(copied)
+    before = seen_before
     for point in ("compact.before_swap", "compact.after_swap"):
         assert copied.run_apart("compact", "--least", "2", failpoint=point).exit_code == KILLED
         assert seen(copied) == before, point
@@ -210,18 +216,21 @@ def test_hundreds_of_small_files_merge_into_one(tmp_path: Path) -> None:
     assert con.execute(query).fetchall() == [(400, 400 * 401 // 2, 400)]
 
 
-def test_a_night_merges_by_itself_within_bounds(copied: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_night_merges_by_itself_within_bounds(
+    copied: Home, seen_before: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Small neighbours are merged once there are enough, the earliest first and no more than so many a night."""
     for name, value in {"NIGHTLY_PARTS": 4, "NIGHTLY_MOST": 5}.items():
         monkeypatch.setattr(nightly, name, value)
-    before = seen(copied)
     batches = len(parts(copied))
     assert batches > 5
     said = copied.run("nightly", exit_code=None).stderr
     assert "files became" in said and "lake: " in copied.ledger("runs")[-1]["summary"]
     assert parts(copied)[0] == (1, 5) and len(parts(copied)) == batches - 4
-    assert seen(copied) == before
+    assert seen(copied) == seen_before
     for _ in range(batches):
+        if len(parts(copied)) < 4:
+            break
         copied.run("nightly", exit_code=None)
     assert len(parts(copied)) < 4
     copied.run("verify")
@@ -298,7 +307,7 @@ def test_archived_lines_leave_their_proofs(copied: Home, tmp_path: Path) -> None
     late = ("compact", "--least", "9", "--archive-before", "2026-08", "--to", str(folder))
     assert "a month before it is not closed" in copied.run(*late, exit_code=2).stderr
     done = copied.run("compact", "--least", "9", "--archive-before", "2026-07", "--to", str(folder))
-    assert "1 file of raw lines" in done.stderr and "to batch 6) are archived" in done.stderr
+    assert "1 file of raw lines archived" in done.stderr and "to batch 6) in " in done.stderr
     age(copied, hours=25)
     copied.run("gc")
     assert [path.name for path in folder.iterdir()] == ["00000001-00000006.jsonl.zst"] and raw(copied, folder) == before

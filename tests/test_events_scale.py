@@ -198,12 +198,12 @@ def test_an_archive_that_explodes_is_refused(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """Blank lines, hundreds to a byte: refused, named, and its neighbours are taken; a file with many is none."""
-    monkeypatch.setattr(sources_module, "FREE_BYTES", 2**24)
+    monkeypatch.setattr(sources_module, "FREE_BYTES", 2**22)
     folder = tmp_path / "in"
     put(folder, "a.jsonl", ready("e-1"))
     put(folder, "c.jsonl", ready("e-2"))
     good = text(*(ready(f"e-{number}") for number in range(1000))) + b"\n" * 2**20
-    for name, content in (("b.jsonl", b"\n" * 2**28), ("d.jsonl", good)):
+    for name, content in (("b.jsonl", b"\n" * 2**26), ("d.jsonl", good)):
         with pa.CompressedOutputStream(str(folder / f"{name}{suffix}"), "gzip" if suffix == ".gz" else "zstd") as file:
             for at in range(0, len(content), 2**24):
                 file.write(content[at : at + 2**24])

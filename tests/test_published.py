@@ -261,13 +261,13 @@ def test_what_is_carried_over_is_what_would_be_written(tmp_path: Path, monkeypat
         2026-07-20 deleted s1"""
     night("2026-06-01T06:00:00Z", start)
     night("2026-06-03T06:00:00Z", "2026-06-01T12 ready s4 gb=1 acc=acc-2", "close 2026-05")
-    night("2026-06-04T06:00:00Z", "2026-06-03T12 resized s1 gb=50\n2026-06-03T13 vm-deleted vm-x")
-    night("2026-06-05T06:00:00Z", "2026-05-28 deleted s4\n2026-05-30 deleted s1")
+    late = "2026-05-28 deleted s4\n2026-05-30 deleted s1"
+    night("2026-06-05T06:00:00Z", f"2026-06-03T12 resized s1 gb=50\n2026-06-03T13 vm-deleted vm-x\n{late}")
     night("2026-06-06T06:00:00Z", "2026-06-05T10 retracted free retracted_source=/compute retracted_id=gone")
     night("2026-07-01T06:00:00Z", "", "close 2026-06")
     night("2026-07-02T06:00:00Z", "", "void INV-2026-05-000001 --rebill")
     night("2026-07-21T06:00:00Z", "2026-07-20T12 ready s5 gb=2\n2026-06-20 deleted s2")
-    assert carried == [False, *[True] * 7]
+    assert carried == [False, *[True] * 6]
     for name in ("forecast", "idle", "anomalies", "usage-by-snapshot", "usage-difference"):
         for wanted in (Filter(days=1), Filter(Month(2026, 5), Month(2026, 6), "acc-2", days=1)):
             told = ask(door(home), name, wanted).to_pylist()

@@ -24,7 +24,7 @@ from metering.state import policy
 from metering.usage import meter
 
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("METERING_EXAMPLES", "4")),
+    max_examples=int(os.environ.get("METERING_EXAMPLES", "3")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     derandomize=True,

@@ -26,7 +26,7 @@ EDGES = sorted(
     | {instant("2017-10-29T01:00"), instant("2017-10-15T03:00"), instant("2018-02-18T02:00")}
 )
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("METERING_EXAMPLES", "20")),
+    max_examples=int(os.environ.get("METERING_EXAMPLES", "12")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,

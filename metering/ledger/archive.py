@@ -13,6 +13,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -118,10 +119,15 @@ def _through(con: sa.Connection) -> dict[str, int]:
 
 def _moving(con: sa.Connection) -> dict[str, list[int]]:
     """The rows that may still change: live intents and their payments, pending refunds, runs that have not ended."""
+    return {name: sorted(con.scalars(query)) for name, query in _queries_of_moving().items()}
+
+
+@cache
+def _queries_of_moving() -> dict[str, sa.Select[tuple[int]]]:
     table = metadata().tables
     intents, payments, corrections = table["intents"], table["payments"], table["corrections"]
     live = sa.select(intents.c.intent).where(intents.c.live == 1)
-    queries = {
+    return {
         "intents": sa.select(intents.c.recorded).where(intents.c.live == 1),
         "payments": sa.select(payments.c.recorded).where(payments.c.intent.in_(live)),
         "corrections": sa.select(corrections.c.recorded).where(
@@ -129,7 +135,6 @@ def _moving(con: sa.Connection) -> dict[str, list[int]]:
         ),
         "runs": sa.select(table["runs"].c.run).where(table["runs"].c.ended_at.is_(None)),
     }
-    return {name: sorted(con.scalars(query)) for name, query in queries.items()}
 
 
 def _hash_of(con: sa.Connection, moving: Mapping[str, list[int]]) -> str:
@@ -142,10 +147,22 @@ def _hash_of(con: sa.Connection, moving: Mapping[str, list[int]]) -> str:
 
 def _some(con: sa.Connection, name: str, counts: list[int]) -> Iterator[sa.Row[Any]]:
     """Rows of a table by their counts, in order."""
-    table = metadata().tables[name]
-    column = table.c[counter(name)]
     for start in range(0, len(counts), 500):
-        yield from con.execute(sa.select(table).where(column.in_(counts[start : start + 500])).order_by(column))
+        yield from con.execute(_these(name), {"counts": counts[start : start + 500]})
+
+
+@cache
+def _these(name: str) -> sa.Select[Any]:
+    """The statement for the rows of a table with some `counts`. To build one takes longer than to execute it."""
+    column = metadata().tables[name].c[counter(name)]
+    return sa.select(column.table).where(column.in_(sa.bindparam("counts", expanding=True))).order_by(column)
+
+
+@cache
+def _later(name: str) -> sa.Select[Any]:
+    """The statement for the rows of a table after `since`."""
+    column = metadata().tables[name].c[counter(name)]
+    return sa.select(column.table).where(column > sa.bindparam("since")).order_by(column)
 
 
 def _rows(
@@ -153,15 +170,12 @@ def _rows(
 ) -> Iterator[list[Any]]:
     """The rows that no file tells of, and those that may have changed since one did."""
     for name in archived_tables():
-        table = metadata().tables[name]
-        column = table.c[counter(name)]
         since = told.get(name, 0)
         for row in _some(con, name, [count for count in moving.get(name, []) if count <= since]):
             yield [name, *row]
         if through[name] <= since:
             continue
-        query = sa.select(table).where(column > since).order_by(column)
-        for row in con.execute(query, execution_options={"yield_per": _MANY}):
+        for row in con.execute(_later(name), {"since": since}, execution_options={"yield_per": _MANY}):
             yield [name, *row]
 
 

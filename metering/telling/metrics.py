@@ -15,7 +15,6 @@ from metering import __version__
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home
 from metering.lake import Manifest, compose, every, single
-from metering.ledger.book import rows
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.state import with_usage
@@ -119,7 +118,7 @@ def _of_money(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:
         for row in con.execute(_open_invoices()).all():
             counts[row.currency] += row.number
             due[row.currency] += int(row.due)
-        paid = Counter(row["status"] for row in rows(con, "payments"))
+        paid = sorted((row.status, row.number) for row in con.execute(_payments()))
         for purse in con.execute(_purses()).all():
             held[purse.kind, purse.currency] += int(purse.held)
         last = sa.select(sa.func.max(seals.c.seal)).scalar_subquery()
@@ -132,7 +131,7 @@ def _of_money(home: Home) -> Iterator[tuple[str, str, list[Sample]]]:
         "What is due on them.",
         [({"currency": currency}, format_money(amount, currency)) for currency, amount in sorted(due.items())],
     )
-    yield "payments", "Attempts to charge a card.", [({"status": s}, str(n)) for s, n in sorted(paid.items())]
+    yield "payments", "Attempts to charge a card.", [({"status": s}, str(n)) for s, n in paid]
     yield (
         "held_amount",
         "What accounts hold: balance, credit.",
@@ -157,6 +156,11 @@ def _open_invoices() -> sa.Select[tuple[str, int, int]]:
         .where(status.c.status == "open")
         .group_by(invoices.c.currency)
     )
+
+
+def _payments() -> sa.Select[tuple[str, int]]:
+    payments = metadata().tables["payments"].c
+    return sa.select(payments.status, sa.func.count().label("number")).group_by(payments.status)
 
 
 def _purses() -> sa.Select[tuple[str, str, int]]:
