@@ -81,7 +81,7 @@ class Settings:
 
 def _serve(words: list[str], settings: Settings, said: str) -> None:
     """A runner: one command in a process of its own."""
-    from metering.cli.app import app
+    from metering.cli.app import main
     from metering.ledger import postgres, sqlite
     from metering.payments import stripe
     from metering.payments.desk import Desk
@@ -105,7 +105,8 @@ def _serve(words: list[str], settings: Settings, said: str) -> None:
     code: Any = 1
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(stderr):
-            app(words, prog_name="metering")
+            sys.argv = ["metering", *words]
+            main()
     except SystemExit as end:
         code = end.code
     except BaseException:

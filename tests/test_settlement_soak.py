@@ -5,6 +5,7 @@ The whole soak is `PYTHONPATH=tests python -m settlement_soak`.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def test_the_soak_on_a_server(tmp_path: Path) -> None:
         assert verdict.faults == []
         assert {code for scene, code in soak.codes if scene == "server dies"} <= {0, 1, 3}
         assert soak.codes["server dies", 1] and soak.kills["workers"] > 2
+        assert soak.codes["workers", 1] and not soak.codes["workers", -signal.SIGTERM]
 
 
 @pytest.mark.soak
