@@ -65,7 +65,9 @@ def test_what_comes_in_any_order_goes_out_sorted(
         place.mkdir()
     sources = [*sort.sources(), *(written(place, sorted(pairs)) for place, pairs in zip(places, runs, strict=True))]
     parts = [pairs_of(part) for part in merged(sources, KINDS)]
-    assert [pair for part in parts for pair in part] == sorted(pair for pairs in (*added, *runs) for pair in pairs)
+    found = [pair for part in parts for pair in part]
+    assert [key for key, _ in found] == sorted(key for key, _ in found)
+    assert sorted(found) == sorted(pair for pairs in (*added, *runs) for pair in pairs)
     assert sorted(path.name for path in folder.iterdir()) == [place.name for place in places]
     keys = [{key for key, _ in part} for part in parts]
     assert sum(map(len, keys)) == len(set().union(*keys))

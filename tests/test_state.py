@@ -19,8 +19,9 @@ from homes import Home
 
 from metering.close import drafting
 from metering.lake import Lake
+from metering.lake.entries import ExternalSort, merged
 from metering.state import advance, policy
-from metering.state.index import Index, filter_of, write_entries
+from metering.state.index import KINDS, Index, filter_for, write_entries
 from metering.values import Month, to_instant
 
 FIRST, MONTHS = Month(2026, 1), 5
@@ -435,7 +436,9 @@ def test_an_index_finds_what_is_there_and_looks_at_little_else(tmp_path: Path, c
     known = {draw.randrange(-(2**63), 2**63): draw.randrange(1, 40) for _ in range(count)}
     subjects = np.array(list(known), np.int64)
     entries = {"key": subjects, "subject_high": subjects, "ended_at": subjects, "batch": np.array(list(known.values()))}
-    write_entries(tmp_path, entries)
+    sort = ExternalSort(tmp_path, KINDS)
+    sort.add(entries)
+    write_entries(tmp_path, merged(sort.sources(), KINDS), count)
     others = np.array([draw.randrange(-(2**63), 2**63) for _ in range(10_000)], np.int64)
     index = Index(tmp_path)
     assert index.subjects(np.sort(np.concatenate([subjects, others]))).tolist() == sorted(known)
@@ -444,4 +447,6 @@ def test_an_index_finds_what_is_there_and_looks_at_little_else(tmp_path: Path, c
         index.rest()
         assert index.batches(np.sort(chosen)) == {known[key] for key in chosen.tolist()}
     # The filter has 8 to 16 bits a key: about one in twelve is looked for in vain at the most.
-    assert count < 8 or np.count_nonzero(filter_of(subjects).may_hold(others.view(np.uint64))) < 1200
+    made = filter_for(count)
+    made.add(subjects.view(np.uint64))
+    assert count < 8 or np.count_nonzero(made.may_hold(others.view(np.uint64))) < 1200

@@ -213,9 +213,10 @@ def _entries_of(lake: Lake, parts: Sequence[Batch | Merged], first: int, last: i
 
 
 def _digests(entries: Iterator[Entries]) -> dict[str, str]:
-    """The hash of each column."""
+    """The hash of each column of entries by key and batch."""
     found = {name: sha256() for name in KINDS}
     for some in entries:
+        order = np.lexsort((some["batch"], some["key"]))
         for name, digest in found.items():
-            digest.update(some[name].data)
+            digest.update(some[name][order].data)
     return {name: digest.hexdigest() for name, digest in found.items()}

@@ -203,10 +203,7 @@ class ExternalSort:
 
 
 def merged(sources: Sequence[Source], kinds: Kinds) -> Iterator[Entries]:
-    """The entries of all sources by key, and those of one key by the other columns; about AT_ONCE at a time.
-
-    The entries of one key are never apart.
-    """
+    """The entries of all sources by key, about AT_ONCE at a time; those of one key together, as their sources are."""
     fences = np.sort(np.concatenate([np.zeros(0, kinds["key"]), *(source.fences for source in sources)]))
     every = AT_ONCE // BLOCK
     cuts = np.unique(fences[every::every]).tolist()
@@ -221,16 +218,7 @@ def _joined(parts: Sequence[Entries], kinds: Kinds) -> Entries:
 
 
 def _by_key(entries: Entries) -> Entries:
-    keys = entries["key"]
-    order = np.argsort(keys, kind="stable")
-    ranked = keys[order]
-    same = ranked[1:] == ranked[:-1]
-    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
-    if len(tied) and len(entries) > 1:
-        some = order[tied]
-        order[tied] = some[
-            np.lexsort([column[some] for name, column in entries.items() if name != "key"] + [keys[some]])
-        ]
+    order = np.argsort(entries["key"], kind="stable")
     return {name: column[order] for name, column in entries.items()}
 
 

@@ -90,6 +90,7 @@ def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_lim
         draft = _Draft(con, lake, store, state, now)
         for part in _parts(lake, state.batch if state else 0, last):
             draft.take(part)
+            draft.merge(only_alike=True)
         draft.merge()
         found = draft.state(last)
     failpoint("state.before_swap")
@@ -171,9 +172,9 @@ class _Draft:
         self.number += 1
         return write_folder(self.con, self.store, target)
 
-    def merge(self) -> None:
-        """Merge and part folders until there are few."""
-        while merging := policy.to_merge(self.folders, self.now):
+    def merge(self, *, only_alike: bool = False) -> None:
+        """Merge and part folders until there are few; while more is to come those of one size."""
+        while merging := policy.to_merge(self.folders, self.now, only_alike=only_alike):
             made = merge_folders(self.con, self.store, merging, self.superseded, self.number)
             self.number += max(1, len(merging.parts))
             self._replace(merging.members, made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +12,23 @@ import numpy as np
 from metering.durable import sync
 from metering.failpoints import failpoint
 from metering.lake import compose, copy, count, drop, every, give, give_files, table
+from metering.lake.entries import Entries, ExternalSort, Places, merged
 from metering.lake.files import sha256_of
 from metering.sql import sql
 from metering.state.files import COMPUTED, Folder, Side, Store, seal_folder
 from metering.state.gather import Superseded, give_superseded
-from metering.state.index import COLUMNS, NONE, Entries, Held, Index, ends_of, merged_entries, of_part, write_entries
+from metering.state.index import (
+    KINDS,
+    NONE,
+    Held,
+    IndexWriter,
+    Keys,
+    Remaining,
+    all_ends,
+    of_part,
+    remaining,
+    write_entries,
+)
 from metering.state.policy import Merging
 
 FORM = "COMPRESSION zstd, COMPRESSION_LEVEL 1"
@@ -42,8 +54,10 @@ def write_folder(con: duckdb.DuckDBPyConnection, store: Store, target: Target) -
     if is_open:
         subjects = count(con, every("moving", "DISTINCT subject_high"))
         return _sealed(path, target.segment, subjects, rows)
-    entries = con.execute(_written(con, "keys")).fetchnumpy()
-    held = write_entries(path, {name: np.asarray(entries[name]) for name in COLUMNS})
+    given = con.execute(_written(con, "keys")).fetchnumpy()
+    entries = ExternalSort(path, KINDS)
+    entries.add({name: np.asarray(given[name], np.int64) for name in KINDS})
+    held = write_entries(path, merged(entries.sources(), KINDS), len(given["key"]))
     return _sealed(path, target.segment, held, rows)
 
 
@@ -65,11 +79,12 @@ def merge_folders(
     if members[0].is_open:
         path, rows = _merge_rows(con, store, members, first)
         return [_sealed(path, first, sum(one.subjects - len(gone[one.segment]) for one in members), rows)]
-    entries = merged_entries((Index(store.root / one.name), gone[one.segment]) for one in members)
+    entries = remaining((store.root / one.name, gone[one.segment]) for one in members)
     if merging.parts:
         return _parted(con, store, merging, entries, first)
     path, rows = _merge_rows(con, store, members, first)
-    return [_sealed(path, first, write_entries(path, entries), rows)]
+    held = write_entries(path, merged(entries, KINDS), sum(source.rows for source in entries))
+    return [_sealed(path, first, held, rows)]
 
 
 def _merge_rows(
@@ -85,10 +100,10 @@ def _merge_rows(
 
 
 def _parted(
-    con: duckdb.DuckDBPyConnection, store: Store, merging: Merging, entries: Entries, first: int
+    con: duckdb.DuckDBPyConnection, store: Store, merging: Merging, entries: Sequence[Remaining], first: int
 ) -> list[Folder]:
     """One folder for each part of time, of what ended in it."""
-    subjects, ends = ends_of(entries)
+    subjects, ends = all_ends(merged(entries, KINDS))
     places = np.searchsorted([since for since, _ in merging.parts], ends, "right") - 1
     give(con, "chosen", {"subject_high": subjects, "segment": places + first})
     used = [int(place) for place in np.unique(places)]
@@ -100,11 +115,20 @@ def _parted(
         for place, path in paths.items():
             rows[place][name] = _copy(con, every("parted", cut=f"segment = {first + place}"), path, name)
     drop(con, "parted")
-    part_of = places[np.searchsorted(subjects, entries["subject_high"])]
-    return [
-        _sealed(path, first + place, write_entries(path, of_part(entries, part_of == place)), rows[place])
-        for place, path in paths.items()
-    ]
+    counts = np.zeros(len(merging.parts), np.int64)
+    for _, part_of in _with_parts(entries, subjects, places):
+        counts += np.bincount(part_of, minlength=len(counts))
+    writers = {place: IndexWriter(path, int(counts[place])) for place, path in paths.items()}
+    for some, part_of in _with_parts(entries, subjects, places):
+        for place, writer in writers.items():
+            writer.add(of_part(some, part_of == place))
+    return [_sealed(path, first + place, writers[place].close(), rows[place]) for place, path in paths.items()]
+
+
+def _with_parts(entries: Sequence[Remaining], subjects: Keys, places: Places) -> Iterator[tuple[Entries, Places]]:
+    """Entries in order, and in which part of time what each leads to had ended."""
+    for some in merged(entries, KINDS):
+        yield some, places[np.searchsorted(subjects, some["subject_high"])]
 
 
 def write_side(con: duckdb.DuckDBPyConnection, store: Store, relation: str, number: int) -> Side:
