@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import duckdb
@@ -121,10 +121,11 @@ def _build(desk: Desk, part: Path, path: Path) -> Note | None:
         for report in published():
             if report.name not in OF_USAGE:
                 _create(desk, report, before)
-        with together(desk.con):
+        # Another connection, which has no relation that a view would take for the table of its name.
+        with closing(desk.con.cursor()) as con, together(con):
             for report in published():
-                describe(desk.con, report, "published.")
-            _stamp(desk.con, state_of(desk.home))
+                describe(con, report, "published.")
+            _stamp(con, state_of(desk.home))
     return note
 
 
