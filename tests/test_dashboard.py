@@ -238,6 +238,24 @@ def figure(value: str) -> Figure:
     return Figure(Question("revenue"), "sum", "amount", {}, Decimal(value))
 
 
+def test_a_thousand_accounts_fit(tmp_path: Path) -> None:
+    """The page stays under 500 KB: it shows the first of each list and sums of the rest, not a row for each account."""
+    home = Home(tmp_path / "many")
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts(*(f"acc-{number:04}-{'x' * 200},USD,20," for number in range(1000)))
+    home.events(
+        "\n".join(
+            f"2026-01-{number % 28 + 1:02} ready s{number} acc=acc-{number:04}-{'x' * 200} gb={number + 1}"
+            for number in range(1000)
+        )
+    )
+    home.run("close", "2026-01", exit_code=3)
+    home.run("export", "dashboard", "--output", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_bytes()
+    assert b"acc-0999-" in page
+    assert len(page) < 500_000
+
+
 def test_a_bar_is_as_long_as_its_figure() -> None:
     chart = columns(
         "Chart",
