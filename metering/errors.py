@@ -10,6 +10,8 @@ A message says what happened and where; `unchanged` says what was left as it was
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 DONE = 0
 FAILED = 1
 WRONG_USE = 2
@@ -51,6 +53,13 @@ class Locked(MeteringError):
     """Another run holds the lock of this home."""
 
     exit_code = LOCKED
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The question after the name that was meant, for the beginning of a remedy; empty if none is like it."""
+    from difflib import get_close_matches
+
+    return "".join(f"Did you mean `{like}`? " for like in get_close_matches(name, sorted(known), 1))
 
 
 def wrong_value(name: str, why: object) -> UsageError:

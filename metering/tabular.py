@@ -15,6 +15,7 @@ from metering.values import InvalidValue
 
 MAX_TEXT = 255
 T = TypeVar("T")
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -89,6 +90,12 @@ def _text(path: str) -> str:
 
 
 def _check_header(path: str, header: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
+    if len(header) == 1 < len(required) and (other := re.search(r"[;\t|]", header[0])):
+        raise UsageError(
+            f"{path}, line 1: the columns are parted by {_SEPARATORS[other[0]]}, not by commas.",
+            unchanged="Nothing of the file was taken.",
+            remedy="Save it with commas between the columns, and with a point in decimal numbers.",
+        )
     problems = (
         [f"no column {name!r}" for name in required if name not in header]
         + [f"unknown column {name!r}" for name in header if name not in required and name not in optional]

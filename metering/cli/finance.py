@@ -10,7 +10,7 @@ import click
 from metering.cli.app import Context, app, command, output_format
 from metering.cli.options import Command, month_of, month_option, printed
 from metering.durable import write_whole
-from metering.errors import DONE, NEEDS_PERSON, UsageError
+from metering.errors import DONE, NEEDS_PERSON, UsageError, meant
 from metering.values import counted
 
 
@@ -144,7 +144,8 @@ def schema(context: Context, name: str | None) -> int:
         return DONE
     found = [(title, entry) for title, entry in entries.items() if title in (name, f"report {name}")]
     if not found:
-        raise UsageError(f"There is no table or report {name!r}.", remedy="`metering schema` lists them.")
+        like = meant(name or "", (title.removeprefix("report ") for title in entries))
+        raise UsageError(f"There is no table or report {name!r}.", remedy=f"{like}`metering schema` lists them.")
     for title, entry in found:
         click.echo(f"{title}: {entry.grain}")
         for column in entry.columns:

@@ -227,6 +227,13 @@ def _unbillable_now(home: Home, month: Month) -> list[Unbillable]:
     return with_usage(home.lake, home.now, zone, found, limit, keep_lifespans=False)
 
 
+_TO_BILL = {
+    "no_price": "Put the price into prices.csv",
+    "unknown_account": "Import the account by `metering accounts import`",
+}
+"""What a person does about usage that cannot be billed."""
+
+
 def _tell_unbillable(home: Home, month: Month, found: list[Unbillable], say: Say) -> int:
     sums: dict[tuple[str, str], int] = defaultdict(int)
     for reason, usage in found:
@@ -235,6 +242,8 @@ def _tell_unbillable(home: Home, month: Month, found: list[Unbillable], say: Say
     for (reason, account), byte_micros in sorted(sums.items()):
         hours = format_gb_hours(byte_micros, home.config.billing.gigabyte_bytes)
         say(f"Not billed: {hours} GB-hours of {account} in {month}: {reason}.")
+    for reason in sorted({reason for reason, _ in sums}):
+        say(f"  {_TO_BILL[reason]}, and the next close bills it.")
     return NEEDS_PERSON if sums else DONE
 
 

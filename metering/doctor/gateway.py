@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from metering.doctor.finding import Finding, fail, ok
 from metering.errors import MeteringError
@@ -34,20 +32,14 @@ def gateway(home: Home) -> Iterator[Finding]:
         opened.close()
         yield ok("sandbox: no real card is ever charged")
         return
+    mode = "live" if opened.is_live else "test"
     try:
         next(iter(opened.list(home.now)), None)
     except (NoAnswer, Refused) as silence:
         code = silence.code if isinstance(silence, Refused) else str(silence)
         why = _WHY.get(code, f"it says {code}")
-        yield fail(f"{name} in {_mode(home)} mode: {why}", "Mend the network, the address or the key, then look again.")
+        yield fail(f"{name} in {mode} mode: {why}", "Mend the network, the address or the key, then look again.")
     else:
-        yield ok(f"{name} answers, in {_mode(home)} mode")
+        yield ok(f"{name} answers, in {mode} mode")
     finally:
         opened.close()
-
-
-def _mode(home: Home) -> str:
-    if home.config.payments.gateway == "stripe":
-        return "live" if "_live_" in os.environ.get("STRIPE_API_KEY", "") else "test"
-    host = urlsplit(home.config.payments.airwallex.api_base).hostname or ""
-    return "test" if "demo" in host or host in ("localhost", "127.0.0.1", "::1") else "live"

@@ -64,7 +64,7 @@ def lake(home: Home) -> Iterator[Finding]:
     if len(manifest.parts()) > MANY_PARTS:
         yield warn(f"{len(manifest.parts())} batches in a file of their own", "Run `metering compact`.")
     if not missing:
-        yield ok(f"{manifest.last_batch} batches in {counted(len(named), 'file')}")
+        yield ok(f"{counted(manifest.last_batch, 'batch', 'batches')} in {counted(len(named), 'file')}")
 
 
 def ledger(home: Home) -> Iterator[Finding]:

@@ -162,7 +162,7 @@ def _time(attributes: Mapping[str, Any]) -> int:
 def _resource_type(data: Mapping[str, Any]) -> str:
     value = _filled(data, "resource_type", "data.")
     if value not in RESOURCE_TYPES:
-        raise Fault("out_of_range", f"data.resource_type is {_show(value)}, neither vm nor volume.")
+        raise Fault("out_of_range", f"data.resource_type is {_show(value)}, none of {', '.join(RESOURCE_TYPES)}.")
     return value
 
 

@@ -157,6 +157,7 @@ class Airwallex(Limits):
 
     def __init__(self, api_base: str, *, real_clock: bool) -> None:
         _check_base(api_base, real_clock=real_clock)
+        self.is_live = _is_live(api_base)
         self._secrets = {"x-client-id": _secret(CLIENT_ID), "x-api-key": _secret(API_KEY)}
         self._http = _open(api_base)
         self._lock = threading.Lock()
@@ -307,10 +308,14 @@ def _check_base(api_base: str, *, real_clock: bool) -> None:
         refuse_live_key(api_base)
 
 
+def _is_live(api_base: str) -> bool:
+    host = urlsplit(api_base).hostname or ""
+    return host not in _LOOPBACK and "demo" not in host
+
+
 def refuse_live_key(api_base: str) -> None:
     """Refuse the place where real cards are charged; for runs whose clock is set."""
-    host = urlsplit(api_base).hostname or ""
-    if host not in _LOOPBACK and "demo" not in host:
+    if _is_live(api_base):
         raise UsageError(
             f"[payments.airwallex] api_base = {api_base!r} charges real cards, and --now sets the clock: real cards"
             " are charged by the real clock only.",

@@ -137,6 +137,10 @@ class Gateway(Protocol):
     def per_second(self) -> int | None:
         """How many calls a second it stands beside what is configured; None if it needs no pace at all."""
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it charges real cards."""
+
     def minimum_minor(self, currency: str) -> int: ...
     def unit_minor(self, currency: str) -> int: ...
     def maximum_minor(self, currency: str) -> int: ...

@@ -69,6 +69,7 @@ class Sandbox(Limits):
 
     name = "sandbox"
     per_second = None
+    is_live = False
 
     def __init__(self, folder: Path, now: Callable[[], int]) -> None:
         self.folder = folder

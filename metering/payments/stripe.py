@@ -152,6 +152,7 @@ class Stripe(StripeLimits):
                 unchanged="No card was charged.",
                 remedy='Set api_base = "https://api.stripe.com".',
             )
+        self.is_live = _is_live()
         self._sessions = _Sessions()
         self._client = _open(key, api_base.rstrip("/"), self._sessions)
 
@@ -344,9 +345,13 @@ def _secret(*, real_clock: bool) -> str:
     return key
 
 
+def _is_live() -> bool:
+    return "_live_" in os.environ.get(KEY, "")
+
+
 def refuse_live_key() -> None:
     """Refuse a key that charges real cards; for runs whose clock is set."""
-    if "_live_" in os.environ.get(KEY, ""):
+    if _is_live():
         raise UsageError(
             f"{KEY} is a live key, and --now sets the clock: real cards are charged by the real clock only.",
             unchanged="Nothing was changed.",

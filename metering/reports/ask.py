@@ -13,7 +13,7 @@ import pyarrow as pa
 from metering.charges.rating import Unbillable
 from metering.close.files import path_of
 from metering.close.unbilled import billed_months, unbillable
-from metering.errors import UsageError
+from metering.errors import UsageError, meant
 from metering.home import Home
 from metering.lake import answer, compose, connect, count, every, give_files, reads, table
 from metering.ledger.arrow import attach_ledger
@@ -147,8 +147,9 @@ class Desk:
     def prepare(self, name: str) -> None:
         """Open what a report reads; `metering/reports/<name>.sql` can then be asked."""
         if name not in reports():
-            told = ", ".join(sorted(reports().keys() - GIVEN.keys()))
-            raise UsageError(f"There is no report {name!r}.", remedy=f"The reports are: {told}.")
+            known = sorted(reports().keys() - GIVEN.keys())
+            remedy = f"{meant(name, known)}The reports are: {', '.join(known)}."
+            raise UsageError(f"There is no report {name!r}.", remedy=remedy)
         if name in GIVEN:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
         if name in _OF_INVOICES:

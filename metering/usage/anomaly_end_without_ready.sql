@@ -2,7 +2,7 @@
 WITH ended AS (
     SELECT subject AS snapshot_id, type, time, source, id
     FROM lifecycle
-    WHERE type IN ('snapshot.deleted', 'snapshot.failed')
+    WHERE type BETWEEN 'snapshot.deleted' AND 'snapshot.failed'
 ),
 never_ready AS (
     SELECT ended.*
@@ -22,4 +22,4 @@ SELECT
     type || ' by event ' || id || ' of ' || source || ', yet it never became ready.' AS detail
 FROM never_ready
 LEFT JOIN creating ON creating.snapshot_id = never_ready.snapshot_id
-WHERE type = 'snapshot.deleted' OR creating.snapshot_id IS NULL
+WHERE type <> 'snapshot.failed' OR creating.snapshot_id IS NULL

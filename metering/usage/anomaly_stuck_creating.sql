@@ -8,7 +8,7 @@ WITH creating AS (
 outcomes AS (
     SELECT subject_high, subject_low
     FROM lifecycle
-    WHERE type IN ('snapshot.ready', 'snapshot.failed', 'snapshot.deleted')
+    WHERE type = 'snapshot.ready' OR type BETWEEN 'snapshot.deleted' AND 'snapshot.failed'
 )
 SELECT
     'stuck_creating' AS kind,
