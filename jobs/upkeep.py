@@ -35,7 +35,9 @@ def run() -> int:
     """All four steps."""
     folder = os.environ.get("METERING_BACKUPS", "")
     if "--help" not in sys.argv and not Path(folder or "nowhere").is_dir():
-        print(f"job upkeep: METERING_BACKUPS names no folder: {folder!r}. Nothing was done.", file=sys.stderr)
+        what = f"names no folder: {folder!r}" if folder else "is not set"
+        remedy = "Put the folder for backups into it, best one on another disk."
+        print(f"job upkeep: METERING_BACKUPS {what}. Nothing was done. {remedy}", file=sys.stderr)
         return WRONG_USE
     steps = [["verify"], ["backup", str(backup(Path(folder)))], ["compact"], ["gc"]]
     return main(str(__doc__), "upkeep", steps, limit_seconds=6 * 3600)

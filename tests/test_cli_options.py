@@ -149,3 +149,24 @@ def test_the_formats_say_the_same(billed: Home, tmp_path: Path) -> None:
     billed.run(*args, "csv", "--output", str(tmp_path / "b.csv"))
     assert (tmp_path / "b.csv").read_text().splitlines()[1] == "acc-1,USD,5.00,0.00,0.00"
     assert billed.run(*args, "json", "--account", "acc-2").stdout.strip().replace("\n", "") == "[]"
+
+
+def test_a_file_has_the_format_that_it_is_named_for(billed: Home, tmp_path: Path) -> None:
+    """Without --format; one that is given wins, and any other name says nothing."""
+    for name, begin in {
+        "b.json": "[",
+        "b.PARQUET": "PAR1",
+        "b.xlsx": "PK",
+        "b.csv": "account_id,",
+        "b.txt": "account_id,",
+    }.items():
+        billed.run("report", "balances", "--output", str(tmp_path / name))
+        assert (tmp_path / name).read_bytes().startswith(begin.encode()), name
+    billed.run("report", "balances", "--format", "csv", "--output", str(tmp_path / "b.json"))
+    assert (tmp_path / "b.json").read_text().startswith("account_id,")
+    billed.events("2026-05-01 ready s1 acc=acc-1 gb=100")
+    billed.prices("snapshot.vm,,USD,0.000001,2026-01-01,")
+    billed.run("close", "2026-05", exit_code=None)
+    for name, begin in {"i.html": "<!", "i.json": "{"}.items():
+        billed.run("invoice", "INV-2026-05-000001", "--output", str(tmp_path / name))
+        assert (tmp_path / name).read_text().lower().startswith(begin), name

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from metering.cli.app import Context, app, command, output_format
-from metering.cli.options import Command, month_of, month_option, printed
+from metering.cli.app import Context, app, command, format_of, output_format
+from metering.cli.options import DOCUMENTS, Command, month_of, month_option, printed
 from metering.durable import write_whole
 from metering.errors import DONE, NEEDS_PERSON, UsageError, meant
 from metering.values import counted
@@ -62,7 +62,7 @@ def print_report(
     home = context.open()
     days = IDLE_DAYS if days is None else days
     wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)
-    format = output_format(format)
+    format = output_format(format, output)
     rows = ask(home, name, wanted)
     about = {**state_of(home), "filter": wanted.told} if format == "xlsx" else {}
     write(Asked(reports()[name], rows, home.config.billing.gigabyte_bytes, about), format, output)
@@ -120,7 +120,7 @@ def sql(context: Context, query: str, format: str | None, output: str | None) ->
     from metering.reports.render import write
 
     home = context.open()
-    format = output_format(format)
+    format = output_format(format, output)
     about = {**state_of(home), "query": query} if format == "xlsx" else None
     write(query_reports(home, query, about), format, output)
     return DONE
@@ -188,11 +188,11 @@ def explain(context: Context, invoice: str | None, line: int | None, snapshot: s
 @command(app, "invoice")
 @click.argument("number", required=False)
 @click.option("--month", metavar="MONTH", help="Instead: every invoice and credit note of a month.")
-@click.option("--format", "format", type=click.Choice(["pdf", "html", "json"]), default="pdf", show_default=True)
+@click.option("--format", "format", type=click.Choice(DOCUMENTS), help="[default: as FILE ends, else pdf]")
 @click.option("--output", metavar="FILE", help="Write to a file; with --month into this folder.")
 @click.option("--as-issued", is_flag=True, help="Without what happened since: never changes.")
 def invoice(
-    context: Context, number: str | None, month: str | None, format: str, output: str | None, as_issued: bool
+    context: Context, number: str | None, month: str | None, format: str | None, output: str | None, as_issued: bool
 ) -> int:
     """An invoice or credit note as people get it.
 
@@ -207,11 +207,12 @@ def invoice(
         )
     home = context.open()
     if month is None:
+        format = format or format_of(output, DOCUMENTS) or "pdf"
         write_one(document(home, number or "", as_issued=as_issued), format, output)
         return DONE
     if output is None:
         raise UsageError("The documents of a month are many files.", remedy="Name a folder with --output.")
-    count = write_all(documents_of_month(home, month_of(month), as_issued=as_issued), format, output)
+    count = write_all(documents_of_month(home, month_of(month), as_issued=as_issued), format or "pdf", output)
     context.say(f"{month}: {counted(count, 'document')} written to {output}")
     return DONE
 
@@ -237,7 +238,7 @@ def simulate(
     rows, sentences = run_simulate(home, month_of(month), prices, account)
     for sentence in sentences:
         context.say(sentence)
-    format = output_format(format)
+    format = output_format(format, output)
     about = {**state_of(home), "month": month, "price book": prices} if format == "xlsx" else {}
     write(Asked(reports()["simulation"], rows, home.config.billing.gigabyte_bytes, about), format, output)
     return DONE

@@ -15,7 +15,7 @@ from metering.errors import DONE, NEEDS_PERSON, worst
 @command(app, "init")
 @click.argument("directory", required=False)
 def init(context: Context, directory: str | None) -> int:
-    """Write a new home: settings, a price book, an inbox.
+    """Write a new home: settings, a price list, an inbox.
 
     metering.toml, prices.csv, accounts.csv and inbox/, into DIRECTORY. Nothing is overwritten.
     """

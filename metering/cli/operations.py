@@ -45,7 +45,7 @@ def doctor(context: Context, format: str | None, output: str | None) -> int:
     found = [(name, *finding) for name, finding in examine(_path(context), context.clock())]
     columns = [pa.array(values, pa.string()) for values in zip(*found, strict=True)]
     table = pa.table(columns, names=[column.name for column in report.columns])
-    write(Asked(report, table, 1, {}), output_format(format), output)
+    write(Asked(report, table, 1, {}), output_format(format, output), output)
     counts = {state: sum(row[1] == state for row in found) for state in ("fail", "warn")}
     if not any(counts.values()):
         context.say(f"{len(found)} findings, all well.")
@@ -103,7 +103,7 @@ def reconcile_gateway(context: Context, since: str | None, format: str | None, o
     home = context.open()
     found = run(home, _since(since, home.config.billing.zone))
     report = reconciliations()["gateway"]
-    write_rows(home, report, found.table(), output_format(format), output)
+    write_rows(home, report, found.table(), output_format(format, output), output)
     foreign = f" ({found.foreign} more name no invoice of ours)" if found.foreign else ""
     sentence = f"{counted(found.intents, 'intent')} compared{foreign}: {_count(len(found.differences))}"
     context.say(f"{sentence}.")
@@ -126,7 +126,7 @@ def reconcile_inventory(context: Context, file: str, format: str | None, output:
     home = context.open()
     found = run(home, file)
     report = reconciliations()["inventory"]
-    write_rows(home, report, found.table(), output_format(format), output)
+    write_rows(home, report, found.table(), output_format(format, output), output)
     told = "".join(f"; {sentence}" for sentence in found.sums())
     sentence = f"{found.here} alive here, {found.there} in the list: {_count(len(found.differences))}{told}"
     context.say(f"{sentence}.")

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 FORMATS = ["table", "csv", "json", "parquet", "xlsx"]
+DOCUMENTS = ("pdf", "html", "json")
 
 
 def printed(function: Command) -> Command:
     """The options of a command that prints rows."""
     function = click.option("--output", metavar="FILE", help="Write to a file.")(function)
-    return click.option("--format", "format", type=click.Choice(FORMATS))(function)
+    return click.option(
+        "--format", "format", type=click.Choice(FORMATS), help="[default: as FILE ends, else table or csv]"
+    )(function)
 
 
 def month_option(text: str | None) -> Month | None:

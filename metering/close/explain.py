@@ -140,11 +140,9 @@ def sentences(explained: Explained, only_line: int | None = None) -> Iterator[st
     invoice, inputs = explained.invoice, explained.inputs
     currency = invoice["currency"]
     yield f"{invoice['invoice']}   account {invoice['account_id']}   {invoice['month']}   {currency}"
-    yield (
-        f"Events through batch {inputs.events_through}; month {format_instant(inputs.period_start)} to"
-        f" {format_instant(inputs.period_end)} ({inputs.timezone}); 1 GB = {inputs.gigabyte_bytes} bytes;"
-        f" inputs {inputs.hash[:16]}"
-    )
+    yield f"Month {format_instant(inputs.period_start)} to {format_instant(inputs.period_end)} ({inputs.timezone})"
+    through, gigabyte = inputs.events_through, inputs.gigabyte_bytes
+    yield f"Events through batch {through}; 1 GB = {gigabyte} bytes; inputs {inputs.hash[:16]}"
     for line in explained.lines:
         if only_line in (None, line["line"]):
             yield ""
