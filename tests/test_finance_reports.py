@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 from homes import Home
 
-from metering.reports.catalog import reports
+from metering.reports import render
+from metering.reports.catalog import Report, ReportColumn, reports
 
 
 def test_revenue_is_the_ledgers(home: Home) -> None:
@@ -75,6 +78,33 @@ def test_only_long_texts_are_folded(home: Home, monkeypatch: pytest.MonkeyPatch,
     assert "2026-05-02T00:00:00Z" in anomalies
     assert len(anomalies.splitlines()) > 3
     assert max(map(len, anomalies.splitlines())) <= width
+
+
+class Terminal(io.StringIO):
+    """What is written to it is looked at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_narrow_terminal_gets_a_value_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no folding helps; wide enough, or not a terminal, it is a table."""
+    names = ("invoice", "total", "reference")
+    columns = tuple(ReportColumn(name, kind, "") for name, kind in zip(names, ("text", "money", "text"), strict=True))
+    report = Report("sums", "One row a sum.", columns)
+    values = (["INV-2026-05-000001", "INV-2026-05-000002"], ["9007199254740993.00", "0.50"], ["=1+1", None])
+    rows = pa.table([pa.array(value, pa.string()) for value in values], names=names)
+    said = {}
+    for width, file in ((40, Terminal()), (80, Terminal()), (40, io.StringIO())):
+        monkeypatch.setenv("COLUMNS", str(width))
+        render._write_table(report, rows, file)
+        said[width, file.isatty()] = file.getvalue()
+    assert said[40, True] == (
+        "── 1 of 2 ──\ninvoice    INV-2026-05-000001\ntotal      9007199254740993.00\nreference  =1+1\n"
+        "── 2 of 2 ──\ninvoice    INV-2026-05-000002\ntotal      0.50\nreference\n"
+    )
+    assert said[80, True] == said[40, False]
+    assert said[80, True].splitlines()[0] == "invoice                           total  reference"
 
 
 def test_the_help_names_every_report(home: Home) -> None:

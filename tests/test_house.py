@@ -53,6 +53,7 @@ BY_OTHERS = {
     "process_result_value": "SQLAlchemy",
     "dump": "psycopg",
     "format_commands": "click",
+    "format_epilog": "click",
     "redirect_request": "urllib",
     "REASONS": "test_events_lines.py: no other reason is ever given",
     "CUSTOMERS": "test_payments_cards.py: each does what is said of it",

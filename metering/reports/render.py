@@ -183,7 +183,10 @@ def _write_json(report: Report, printed: pa.Table, file: IO[str]) -> None:
 
 
 def _write_table(report: Report, printed: pa.Table, file: IO[str]) -> None:
-    """A table as wide as its widest values: no digit is ever cut off; long texts are folded where that helps."""
+    """A table as wide as its widest values: no digit is ever cut off; long texts are folded where that helps.
+
+    On a terminal that is too narrow even so, each row is a block of lines, a value a line.
+    """
     if printed.num_rows == 0:
         file.write(f"{report.name}: no rows.\n")
         return
@@ -197,6 +200,8 @@ def _write_table(report: Report, printed: pa.Table, file: IO[str]) -> None:
     is_too_wide = sum(widths) + GAP * gaps > room
     if is_too_wide and sum(least) + FOLDED_GAP * gaps <= room and printed.num_rows <= FOLDED_ROWS:
         _write_folded(report, printed, file, room, least)
+    elif is_too_wide and file.isatty():
+        _write_blocks(report, printed, file)
     else:
         _write_aligned(report, printed, file, widths)
 
@@ -209,6 +214,15 @@ def _widths(report: Report, printed: pa.Table) -> list[int]:
         widest = pc.max(pc.utf8_length(values.cast(pa.string()))).as_py() or 0
         found.append(max(widest, len(column.name)))
     return found
+
+
+def _write_blocks(report: Report, printed: pa.Table, file: IO[str]) -> None:
+    names = [column.name for column in report.columns]
+    width = max(map(len, names)) + GAP
+    for number, row in enumerate(_rows(printed), 1):
+        file.write(f"── {number} of {printed.num_rows} ──\n")
+        for name, value in zip(names, row, strict=True):
+            file.write(f"{name:<{width}}{'' if value is None else value}".rstrip() + "\n")
 
 
 def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int, least: list[int]) -> None:
