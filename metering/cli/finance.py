@@ -31,7 +31,12 @@ def usage_options(function: Command) -> Command:
     """The options of the usage report."""
     for option in (
         click.option("--as-of", type=int, metavar="BATCH", help="From the events up to that batch."),
-        click.option("--by", type=click.Choice(["account", "project", "snapshot", "day"]), default="account"),
+        click.option(
+            "--by",
+            type=click.Choice(["account", "project", "snapshot", "day"]),
+            default="account",
+            help="A row for each.",
+        ),
         click.option("--billed", is_flag=True, help="As invoiced, not as known now."),
     ):
         function = option(function)

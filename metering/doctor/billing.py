@@ -90,7 +90,7 @@ def cards(home: Home) -> Iterator[Finding]:
     refused = _refused(home, known)
     yield from (warn(what, "Ask for another card, then `metering accounts import`.") for what in _few(refused))
     if not helpless and not refused:
-        yield ok(f"all {len(using & known.keys())} accounts with usage in {month} have a card or money")
+        yield ok(f"a card or money stands behind {counted(len(using & known.keys()), 'account')} with usage in {month}")
 
 
 def _with_money(ledger: sa.Connection) -> set[str]:
@@ -158,7 +158,7 @@ def sources(home: Home) -> Iterator[Finding]:
         since = f"since {format_instant(latest[source])}" if source in latest else "ever"
         yield warn(f"nothing has come from {source} {since}: a close would wait for it", "Look at that producer.")
     if not silent:
-        yield ok(f"all {len(required)} sources that a close waits for have sent something since yesterday")
+        yield ok(f"{counted(len(required), 'source')} that a close waits for: heard of since yesterday")
 
 
 def _few(sentences: list[str]) -> list[str]:

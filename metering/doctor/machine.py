@@ -38,7 +38,7 @@ def configuration(home: Home) -> Iterator[Finding]:
     # Naming them opens nothing: an address that this version cannot hold is refused here.
     _ = home.lake, home.book
     billing = home.config.billing
-    yield ok(f"months of {billing.timezone}, {billing.gigabyte_bytes} bytes in a gigabyte, {home.config.engine.name}")
+    yield ok(f"months of {billing.timezone}, {billing.gigabyte_bytes:,} bytes in a gigabyte, {home.config.engine.name}")
     if not home.config.issuer.name:
         yield warn("[issuer] name is empty: nobody stands on the invoices", f"Fill in [issuer] in {CONFIG_NAME}.")
 

@@ -17,7 +17,6 @@ import msgspec
 from metering.durable import write_whole
 from metering.errors import MeteringError, NeedsPerson, UsageError, unwritable
 
-FORMATS = ("pdf", "html", "json")
 Document = dict[str, Any]
 Make = Callable[[Document], bytes]
 

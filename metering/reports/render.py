@@ -21,7 +21,6 @@ from metering.reports.exact import typed as typed
 if TYPE_CHECKING:
     from metering.home import Home
 
-FORMATS = ("table", "csv", "json", "parquet", "xlsx")
 ROWS_AT_ONCE = 65_536
 FOLDED_ROWS = 1_000
 """A longer table is not folded to the terminal's width: laying out every cell would take minutes."""
