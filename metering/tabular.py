@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
 from metering.errors import UsageError, unreadable
-from metering.values import InvalidValue
+from metering.values import InvalidValue, counted
 
 MAX_TEXT = 255
 T = TypeVar("T")
@@ -65,7 +65,9 @@ def read_csv(path: str, required: Sequence[str], optional: Sequence[str] = ()) -
                 continue
             row = Row(path, line, dict.fromkeys(optional, ""))
             if len(values) != len(header):
-                row.wrong(f"{len(values)} values where the header has {len(header)}")
+                what = f"{counted(len(values), 'value')} where the header has {len(header)}"
+                hint = "; decimals have a point, and a text with a comma stands in quotes"
+                row.wrong(what + hint if len(values) > len(header) else what)
             row.values.update(zip(header, (value.strip() for value in values), strict=True))
             for name, value in row.values.items():
                 if _CONTROL.search(value):

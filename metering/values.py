@@ -176,7 +176,7 @@ def parse_scaled(text: str, places: int) -> int:
     """The integer that counts units of 10^-places in a plain decimal text; more places are refused, not rounded."""
     match = _DECIMAL.fullmatch(text)
     if match is None:
-        raise InvalidValue(f"{text!r} is not a plain decimal number")
+        raise InvalidValue(f"{text!r} is not a plain decimal number, such as 12.34")
     sign, whole, fraction = match.groups()
     digits = (fraction or "").rstrip("0")
     if len(digits) > places:

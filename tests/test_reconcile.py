@@ -213,7 +213,7 @@ def test_equal_inventories_have_no_difference_and_nothing_is_written(metered: Ho
         ("", "is empty"),
         ("id\nx\n", "line 1: no column snapshot_id"),
         ("snapshot_id\none\none\n", "line 3: 'one' stands already on line 2"),
-        ("snapshot_id,a\none\n", "line 2: 1 values"),
+        ("snapshot_id,a\none\n", "line 2: 1 value where"),
         ("a,snapshot_id\nx,\n", "line 2: snapshot_id is empty"),
         ('{"snapshot_id":"one"}\n{"snapshot":"two"}\n', "line 2: no object with the field"),
         ('{"snapshot_id":"one"}\n{"snapshot_id":2}\n', "line 2: snapshot_id is no text"),

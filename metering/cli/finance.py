@@ -223,7 +223,7 @@ def invoice(
 
 
 @command(app, "simulate")
-@click.option("--prices", required=True, metavar="FILE", help="The other price book, in the form of prices.csv.")
+@click.option("--prices", required=True, metavar="FILE", help="The other price list, in the form of prices.csv.")
 @click.option("--month", required=True, metavar="MONTH")
 @click.option("--account", metavar="A", help="Only this account.")
 @printed
@@ -244,7 +244,7 @@ def simulate(
     for sentence in sentences:
         context.say(sentence)
     format = output_format(format, output)
-    about = {**state_of(home), "month": month, "price book": prices} if format == "xlsx" else {}
+    about = {**state_of(home), "month": month, "price list": prices} if format == "xlsx" else {}
     write(Asked(reports()["simulation"], rows, home.config.billing.gigabyte_bytes, about), format, output)
     return DONE
 

@@ -21,7 +21,7 @@ from metering.errors import UsageError, unreadable
 from metering.home import Home
 from metering.lake import connect
 from metering.usage import meter
-from metering.values import Month, format_money, rate
+from metering.values import Month, counted, format_money, rate
 
 COLUMN = "snapshot_id"
 
@@ -142,7 +142,7 @@ def _csv_rows(path: str, text: str) -> Iterator[tuple[int, str]]:
             if not any(value.strip() for value in values):
                 continue
             if len(values) != len(header):
-                _wrong(path, line, f"{len(values)} values where the header has {len(header)}")
+                _wrong(path, line, f"{counted(len(values), 'value')} where the header has {len(header)}")
             yield line, values[place].strip()
     except csv.Error as error:
         _wrong(path, reader.line_num, f"not CSV: {error}")

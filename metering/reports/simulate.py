@@ -1,4 +1,4 @@
-"""`metering simulate`: a month's usage under another price book, account by account."""
+"""`metering simulate`: a month's usage under another price list, account by account."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
     """A row for each account with usage in the month, and what a person should know of it.
 
     What counts now are the month's stored prices, then the current ones, as in a close; the other book stands
-    alone. Raises UsageError for a month that has not begun and for a file that is no price book.
+    alone. Raises UsageError for a month that has not begun and for a file that is no price list.
     """
     zone, gigabyte_bytes = home.config.billing.zone, home.config.billing.gigabyte_bytes
     start, end = month.bounds(zone)
@@ -102,4 +102,4 @@ def _sentences(home: Home, end: int, unpriced: Mapping[str, int], currency_of: M
         yield "The month has not ended: this is its usage up to now."
     known = [name for name in unpriced if name in currency_of]
     if known:
-        yield f"The price book has no price for some usage of {len(known)} accounts; see gb_hours_unpriced."
+        yield f"The price list has no price for some usage of {len(known)} accounts; see gb_hours_unpriced."
