@@ -146,6 +146,14 @@ def test_a_newer_ledger(well: Home) -> None:
     assert any("version 99" in row[1] for row in rows["ledger"])
 
 
+def test_one_fault_is_told_once(well: Home) -> None:
+    """A price list that nobody can read fails three checks; the later two point to the first."""
+    well.file("prices.csv", "sku;region;currency;price_per_gb_hour;effective_from\n")
+    rows = found(well)
+    assert "semicolons" in rows["prices"][0][1]
+    assert {rows[name][0][:2] for name in ("accounts", "money")} == {("fail", "fails as prices does")}
+
+
 def test_usage_without_price_and_account(well: Home) -> None:
     """200 GB for ten hours, unknown account; 1 GB for 8 hours in a SKU without price."""
     well.events("2026-06-01T00 ready s2 acc=acc-9 gb=200\n2026-06-01T00 ready s3 acc=acc-1 type=volume gb=1", "b.jsonl")

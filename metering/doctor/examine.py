@@ -13,7 +13,7 @@ from metering.clock import Clock
 from metering.config import CONFIG_NAME
 from metering.doctor import billing, machine, records, work
 from metering.doctor.engine import engine
-from metering.doctor.finding import Finding, fail
+from metering.doctor.finding import FAIL, Finding, fail
 from metering.doctor.gateway import gateway
 from metering.errors import MeteringError, UsageError
 from metering.home import Home
@@ -62,9 +62,12 @@ def examine(path: Path, clock: Clock) -> Iterator[tuple[str, Finding]]:
     except MeteringError as error:
         yield "configuration", fail(_line(error.message), error.remedy)
         return
+    told: dict[Finding, str] = {}
     for name, check in CHECKS.items():
         for finding in _guarded(check, home):
-            yield name, finding
+            first = told.setdefault(finding, name)
+            same = finding.state == FAIL and first != name
+            yield name, fail(f"fails as {first} does", f"Mend {first}, then look again.") if same else finding
 
 
 def _guarded(check: Callable[[Home], Iterator[Finding]], home: Home) -> Iterator[Finding]:
