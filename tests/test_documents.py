@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from homes import ACCOUNTS, Home, begun
 
+from metering.documents.shown import ATTEMPTS
+from metering.payments.states import ATTEMPT_STATES
+
 PRICES = ("snapshot.vm,,USD,0.001,2026-01-01,", "snapshot.volume,,USD,0.0005,2026-01-01,")
 MAY = """
 2026-05-01 ready a1 acc=acc-1 gb=100 prj=web
@@ -309,3 +312,7 @@ def test_a_missing_file_of_the_close_is_computed_again(billed: Home) -> None:
     before = written(billed, FIRST, "json")
     Path(billed.path / "lake/closes/2026-05/allocations.parquet").unlink()
     assert written(billed, FIRST, "json") == before
+
+
+def test_every_attempt_that_did_not_pay_has_words() -> None:
+    assert ATTEMPTS.keys() == set(ATTEMPT_STATES) - {"succeeded"}

@@ -19,6 +19,12 @@ STATUS = {
     "void": "Void: this invoice was taken back.",
     "uncollectible": "Written off: {due} {currency} are owed.",
 }
+ATTEMPTS = {
+    "unknown": "Card asked, without an answer yet",
+    "declined": "Card declined",
+    "action_required": "Card needs the customer's confirmation",
+    "no_card": "No card saved",
+}
 _JOINERS = "\u200c\u200d\u200e\u200f"
 """Invisible characters that Arabic and Indian scripts need, and that cannot turn other text around."""
 
@@ -179,7 +185,7 @@ def _show_standing(made: Row, zone: ZoneInfo) -> None:
     standing["sentence"] = text or STATUS[standing["status"]].format(due=due, currency=made["currency"])
     rows = [(m["at"], m["what"], m["document"] or "", m["owed_change"]) for m in standing["movements"]]
     rows += [
-        (p["at"], f"Card {p['status'].replace('_', ' ')}{_because(p['reason'])}", p["payment"], p["amount"])
+        (p["at"], f"{ATTEMPTS[p['status']]}{_because(p['reason'])}", p["payment"], p["amount"])
         for p in standing["payments"]
         if p["status"] != "succeeded"
     ]

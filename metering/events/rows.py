@@ -250,7 +250,7 @@ def _are_same(some: Members, others: Members) -> bool:
 
 
 def _lines(texts: pa.Array) -> tuple[bytes, Ints]:
-    """pa.Array as lines, and where each begins, and the last ends."""
+    """Texts as lines, and where each begins, and the last ends."""
     ended = pc.binary_join_element_wise(texts, "\n", "")
     _, offsets, data = ended.buffers()
     starts = np.frombuffer(offsets, np.int32)[ended.offset : ended.offset + len(ended) + 1].astype(np.int64)
