@@ -14,6 +14,7 @@ import pytest
 from homes import Home
 from hypothesis import HealthCheck, settings
 from ledgers import ENGINES, SQLITE, ledger_url, ledgers_on
+from thorough import is_thorough
 from threads import SEVERAL, compute_on_all, compute_on_one
 
 from metering.ledger.book import Book, open_book
@@ -38,8 +39,12 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first."""
+    """What takes longest begins first; what the default leaves out is marked before that is looked at."""
+    for item in items:
+        if is_thorough(item.path.stem, item.name) and not item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.thorough)
     longest = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: longest.get(item.path.stem, len(longest)))
 

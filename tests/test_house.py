@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
 import pytest
+from thorough import THOROUGH
 
 ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "metering"
@@ -312,3 +314,15 @@ def test_the_guide_leads_to_what_is_there() -> None:
     assert named(guide) and missing == []
     rooms = guide.partition("Each room says")[0]
     assert [room for room in ORDER if f"`{room}`" not in rooms] == []
+
+
+def left_out(file: str, text: str) -> list[str]:
+    """The patterns of what the default suite leaves out of a file that fit none of its tests."""
+    tests = [name for name in defined(text) if name.startswith("test_")]
+    patterns = {pattern: pattern.partition("[[]")[0] for pattern in THOROUGH[file]}
+    return [pattern for pattern, name in patterns.items() if not any(fnmatchcase(test, name) for test in tests)]
+
+
+def test_what_is_left_out_by_default_is_there() -> None:
+    assert {file: gone for file in THOROUGH if (gone := left_out(file, (ROOT / f"tests/{file}.py").read_text()))} == {}
+    assert left_out("test_rehearsal", "def a(): ...") == ["*"]

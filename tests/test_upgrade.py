@@ -7,7 +7,6 @@ import sqlite3
 import tarfile
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from homes import KILLED, Home
@@ -42,14 +41,7 @@ def test_every_version_since_the_first_has_a_way_forward() -> None:
     assert f"home-{VERSION}-{__version__}.tar.gz" in {archive.name for archive in FIXTURES}
 
 
-def of_versions() -> list[Any]:
-    """The oldest home takes every step of the way; those between begin later on it, and are a soak."""
-    ends = (FIXTURES[0], *(archive for archive in FIXTURES if named(archive) == VERSION))
-    marks = {archive: () if archive in ends else pytest.mark.soak for archive in FIXTURES}
-    return [pytest.param(archive, marks=marks[archive], id=archive.name) for archive in FIXTURES]
-
-
-@pytest.mark.parametrize("archive", of_versions())
+@pytest.mark.parametrize("archive", FIXTURES, ids=lambda path: path.name)
 def test_a_home_of_a_version_opens_proves_and_explains_itself(archive: Path, tmp_path: Path) -> None:
     """Figures by hand: May 1 to June 1 are 744 h, 20th 456 h in; 100 GB x 456 h + 150 GB x 288 h = 88,800 GB-hours."""
     home = opened(archive, tmp_path)
