@@ -35,7 +35,7 @@ from metering.lake import objects as objects_module
 from metering.lake.bucket import Bucket
 from metering.lake.objects import Objects
 from metering.lake.sweep import HOUR, unneeded
-from metering.values import parse_instant
+from metering.values import counted, parse_instant
 
 POINTS = {
     *("bucket.before_upload", "bucket.during_upload", "bucket.after_upload"),
@@ -514,7 +514,7 @@ def test_a_manifest_that_was_put_back_stops_what_writes(month: Home, store: Stor
         assert "ends with batch 1, but the ledger" in month.run(command, exit_code=3).stderr
     assert store.objects()["manifest.json"] == before
     store.put("manifest.json", newest)
-    assert "batch 3: 1 files, 1 events" in month.run("ingest").stderr
+    assert "batch 3: 1 file, 1 event" in month.run("ingest").stderr
     assert found(month) == []
 
 
@@ -576,7 +576,7 @@ def test_events_are_read_from_a_store(home: Home, store: Store) -> None:
 def test_a_glob_stands_for_objects_and_folders_of_a_store(home: Home, store: Store, pattern: str, files: int) -> None:
     for name in ("in/2026/b.jsonl", "in/a.jsonl", "in-2/d.jsonl", "in/.x/c.jsonl", "in/readme.txt", "in/e.jsonl.part"):
         store.put(name, event_lines(f"2026-05-02 ready {name} acc=acc-1").encode())
-    assert f"{files} files, {files} events" in home.run("ingest", f"{store.url}/{pattern}").stderr
+    assert f"{counted(files, 'file')}, {counted(files, 'event')}" in home.run("ingest", f"{store.url}/{pattern}").stderr
     if pattern == "in/*.jsonl":
         assert "no object matches" in home.run("ingest", f"{store.url}/x*", exit_code=2).stderr
         assert "not a file of events" in home.run("ingest", f"{store.url}/in/*.txt", exit_code=2).stderr

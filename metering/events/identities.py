@@ -127,28 +127,34 @@ class Identities:
     def problems(self) -> Iterator[str]:
         """Where the index says something else than the events."""
         manifest = self.lake.manifest()
-        for run in self._sound(manifest):
-            parts = manifest.parts(run.first - 1, run.last)
-            wanted = _entries_of(self.lake, parts, run.first, run.last, Path(gettempdir()))
+        for run in self._named(manifest):
             try:
                 found = _digests(merged([self._load(run)], KINDS))
+            except FileNotFoundError:
+                continue  # The next run makes it again.
             except Damaged:
                 found = {}
+            parts = manifest.parts(run.first - 1, run.last)
+            wanted = _entries_of(self.lake, parts, run.first, run.last, Path(gettempdir()))
             if found != _digests(merged(wanted, KINDS)):
                 yield f"{FOLDER}/{run.name} is not what the events say; delete it, and the next run makes it again"
 
     def _sound(self, manifest: Manifest) -> list[_Run]:
         """The runs that cover the batches from 1 on without a gap, the longest of each start."""
+        runs: list[_Run] = []
+        for run in self._named(manifest):
+            if run.first == (runs[-1].last if runs else 0) + 1 and self._is_whole(run):
+                runs.append(run)
+        return runs
+
+    def _named(self, manifest: Manifest) -> list[_Run]:
+        """The runs of this lake's history, by the names of their files: in order, the longest of each start first."""
         if not self.folder.is_dir():
             return []
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         found = [_Run(int(m[1]), int(m[2]), int(m[3]), m[4], m[5]) for m in matches if m]
-        runs: list[_Run] = []
-        for run in sorted(found, key=lambda run: (run.first, -run.last)):
-            begins = run.first == (runs[-1].last if runs else 0) + 1
-            if begins and run.mark == _mark(manifest, run.last) and self._is_whole(run):
-                runs.append(run)
-        return runs
+        ours = [run for run in found if run.mark == _mark(manifest, run.last)]
+        return sorted(ours, key=lambda run: (run.first, -run.last))
 
     def _is_whole(self, run: _Run) -> bool:
         try:
