@@ -140,8 +140,7 @@ def test_an_index_that_is_not_sound_is_made_again(lake: Lake, tmp_path: Path, da
             # The keys of a block come first, then its batches; what two events do not fill is at the end of each.
             data[4096 if damage == "batch" else 0] ^= 0xFF
             path.write_bytes(data)
-        problems = list(Identities(lake).problems())
-        assert len(problems) == (0 if damage == "blocks" else 1), "one that cannot be proved is none"
+        assert len(list(Identities(lake).problems())) == 1
         assert Identities(lake).batches_of(identity_keys(pa.array(["/s"]), pa.array(["e-2"])), 2) == {1, 2}
     elif damage == "ahead":
         shutil.copy(tmp_path / "then" / "manifest.json", lake.root)
