@@ -64,7 +64,6 @@ def counter(name: str) -> str:
 
 
 @cache
-@cache
 def last_rows(*names: str) -> sa.TextClause:
     """The statement that asks for the last row of each of some tables, in the order of recording; 0 of an empty one."""
     one = sql("ledger", "last_row")
