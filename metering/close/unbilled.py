@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from operator import attrgetter
 
 import duckdb
 
@@ -42,6 +43,18 @@ def unbillable(
     months_of_pairs = {month: bounds[month] for month, _ in pairs}
     meter.set_periods(con, periods_of(months_of_pairs, prices))
     return rate_usage(sums(con, sorted(pairs)), currency_of, prices).unbillable
+
+
+def gaps(found: Iterable[Unbillable]) -> list[meter.Unpriced]:
+    """The periods without a price, each whole within its month, though the price of something else changes in it."""
+    whole: dict[tuple[str, str, str, str, int], meter.Unpriced] = {}
+    unpriced = (usage for reason, usage in found if reason == "no_price")
+    for month, start, end, account, sku, region, _ in sorted(unpriced, key=attrgetter("period_start")):
+        key = (month, account, sku, region)
+        before = whole.pop((*key, start), None)
+        begun = before.period_start if before else start
+        whole[(*key, end)] = meter.Unpriced(*key, begun, end)
+    return list(whole.values())
 
 
 def _suspects(

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from metering.charges.rating import Unbillable
 from metering.close.files import path_of
-from metering.close.unbilled import billed_months, unbillable
+from metering.close.unbilled import billed_months, gaps, unbillable
 from metering.errors import UsageError, meant
 from metering.home import Home
 from metering.lake import answer, compose, connect, count, every, give_files, reads, table
@@ -339,13 +339,9 @@ class Desk:
         resolved = [row[0] for row in con.execute(_RESOLVED).fetchall()]
         months = billed_months(home, con)
         self.unbillable = unbillable(home, con, known, months)
-        unpriced = [
-            meter.Unpriced(u.month, u.account_id, u.sku, u.region, u.period_start, u.period_end)
-            for reason, u in self.unbillable
-            if reason == "no_price"
-        ]
         meter.set_periods(con, meter.month_periods(months, home.config.billing.zone))
-        con.register("found_anomalies", meter.anomalies(con, accounts=known, unpriced=unpriced, resolved=resolved))
+        found = meter.anomalies(con, accounts=known, unpriced=gaps(self.unbillable), resolved=resolved)
+        con.register("found_anomalies", found)
 
     def billed(self, name: str) -> None:
         """What was invoiced."""
