@@ -78,6 +78,24 @@ $ verify
     home.run("quarantine", "resolve", "no-such-id", "--reason", "x", exit_code=2)
 
 
+def test_bad_lines_are_put_aside_together(home: Home) -> None:
+    """All that are named or none, each once; one that was aside before keeps its reason."""
+    (home.path / "inbox" / "broken.jsonl").write_text("a\nb\nc\n")
+    home.run("ingest", exit_code=3)
+    a, b, c = (row["id"] for row in home.report("quarantine"))
+    home.run("quarantine", "resolve", a, "x", b, "y", "--reason", "nothing of it", exit_code=2)
+    assert "There is no quarantined line 'x' or 'y'." in home.last.stderr
+    assert home.ledger("quarantine_resolutions") == []
+    home.run("quarantine", "resolve", b, "--reason", "alone")
+    assert home.last.stderr == f"Put aside: {b}\n"
+    home.run("quarantine", "resolve", "--reason", "together", c, b, a, c)
+    assert home.last.stderr == "Put aside: 3 lines, 1 before\n"
+    assert {row["id"]: row["reason"] for row in home.ledger("quarantine_resolutions")} == {
+        a: "together", b: "alone", c: "together",
+    }  # fmt: skip
+    assert home.report("quarantine") == []
+
+
 def test_a_declined_card_is_tried_again_and_a_new_one_at_once(home: Home) -> None:
     """Retries on days 1, 3, 5 and 7 after the first attempt; a decline that was told before is no news."""
     home.prices("snapshot.vm,,USD,0.001,2026-01-01,")

@@ -29,17 +29,27 @@ def quarantine(context: Context, format: str | None, output: str | None) -> int:
 
 
 @command(quarantine, "resolve")
-@click.argument("identifier", metavar="ID")
-@click.option("--reason", required=True, metavar="R", help="Why it needs no more attention.")
-def quarantine_resolve(context: Context, identifier: str, reason: str) -> int:
-    """Put one quarantined line aside."""
+@click.argument("identifiers", metavar="ID...", nargs=-1, required=True)
+@click.option("--reason", required=True, metavar="R", help="Why they need no more attention.")
+def quarantine_resolve(context: Context, identifiers: tuple[str, ...], reason: str) -> int:
+    """Put quarantined lines aside: all that are named, or none.
+
+    Those of one file, as an example:
+
+    \b
+    metering sql "SELECT id FROM quarantine WHERE file = 'may.jsonl'" |
+      tail -n +2 | xargs metering quarantine resolve --reason R
+    """
     from metering.events.resolve import resolve
 
     home = context.open()
-    with home.lock(), home.run(f"quarantine resolve {identifier}") as run:
-        resolve(home.lake, home.book, identifier, reason, home.now, run.run)
-        run.say(f"resolved {identifier}: {reason}")
-        context.say(f"Put aside: {identifier}")
+    identifiers = tuple(dict.fromkeys(identifiers))
+    named = identifiers[0] if len(identifiers) == 1 else counted(len(identifiers), "line")
+    with home.lock(), home.run(f"quarantine resolve {named}") as run:
+        new = resolve(home.lake, home.book, identifiers, reason, home.now, run.run)
+        run.say(f"resolved {named}: {reason}")
+        before = len(identifiers) - new
+        context.say(f"Put aside: {named}{f', {before} before' if before else ''}")
     return DONE
 
 
