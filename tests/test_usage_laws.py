@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from usage_given import opened, relation, rows
 
 from metering.errors import MeteringError
+from metering.events.judge import TYPES
 from metering.schema import arrow_schema, tables
 from metering.sql import has_sql, sql
 from metering.usage import meter
@@ -73,6 +74,15 @@ def test_a_day_with_a_change_of_clocks_has_23_or_25_hours() -> None:
         by_start = meter.usage_of(meter.account_usage(con), "period_start")
         assert by_start[(days[day].period_start,)] == hours * MICROS_PER_HOUR
         assert len(by_start) == 31
+
+
+def test_a_snapshot_ends_by_deleted_and_failed_alone() -> None:
+    """No other type lies within the range of names by which usage asks for an end."""
+    events = [ready(kind, 0, 1) for kind in TYPES]
+    events += [reference.Event("/s", f"{kind}-then", kind, kind, reference.DAY, size_bytes=2) for kind in TYPES]
+    lifespans = rows(relation(opened(events, 2 * reference.DAY), "lifespans"), "snapshot_id", "ended_at")
+    assert {name for name, ended_at in lifespans if ended_at is not None} == {"snapshot.deleted", "snapshot.failed"}
+    assert len(lifespans) == len(TYPES)
 
 
 def test_overflow_is_an_error_never_a_figure() -> None:

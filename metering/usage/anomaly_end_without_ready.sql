@@ -1,8 +1,7 @@
 -- One end of a snapshot that never became ready; a capture that failed after creating is the regular way.
 WITH ended AS (
     SELECT subject AS snapshot_id, type, time, source, id
-    FROM lifecycle
-    WHERE type BETWEEN 'snapshot.deleted' AND 'snapshot.failed'
+    FROM end_events
 ),
 never_ready AS (
     SELECT ended.*

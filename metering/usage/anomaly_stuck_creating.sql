@@ -8,7 +8,10 @@ WITH creating AS (
 outcomes AS (
     SELECT subject_high, subject_low
     FROM lifecycle
-    WHERE type = 'snapshot.ready' OR type BETWEEN 'snapshot.deleted' AND 'snapshot.failed'
+    WHERE type = 'snapshot.ready'
+    UNION ALL
+    SELECT subject_high, subject_low
+    FROM end_events
 )
 SELECT
     'stuck_creating' AS kind,
