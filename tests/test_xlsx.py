@@ -77,6 +77,43 @@ def test_totals_are_formulas_for_each_currency(tmp_path: Path) -> None:
     assert shown["B3"].number_format == "#,##0.00"
 
 
+def test_totals_count_what_stands_as_text(tmp_path: Path) -> None:
+    """A number too long for a double, and rows of which nobody knows the currency; its digits need no decimal point."""
+    path = tmp_path / "a.xlsx"
+    long = 12_345_678 * HOUR + HOUR // 10**9
+    rows = [("a", "USD", 10**17 + 1, long, 0, 0), ("b", "USD", 1, HOUR, 0, 0), ("c", None, None, long, 0, 0)]
+    sheet = book(path, *rows)["Totals"]
+    where, amounts, hours = (f"'sample'!${letter}$2:${letter}$4" for letter in "BCD")
+    formulas = [[getattr(cell.value, "text", cell.value) for cell in row] for row in sheet.iter_rows(min_row=2)]
+    assert formulas == [
+        [
+            "",
+            f'=SUMIF({where},"=",{amounts})',
+            f'=SUMIF({where},"=",{hours})'
+            f'+SUM(IF(ISTEXT({hours})*({where}=""),VALUE(SUBSTITUTE({hours},".",""))/10^9,0))',
+        ],
+        [
+            "USD",
+            f"=SUMIF({where},$A3,{amounts})"
+            f'+SUM(IF(ISTEXT({amounts})*({where}=$A3),VALUE(SUBSTITUTE({amounts},".",""))/10^2,0))',
+            f"=SUMIF({where},$A3,{hours})"
+            f'+SUM(IF(ISTEXT({hours})*({where}=$A3),VALUE(SUBSTITUTE({hours},".",""))/10^9,0))',
+        ],
+    ]
+    shown = openpyxl.load_workbook(path, data_only=True)["Totals"]
+    assert [cell.value for cell in shown["C"][1:]] == [12345678.000000001, 12345679.000000001]
+
+
+def test_a_balance_is_not_added_up(tmp_path: Path) -> None:
+    """It stands on each of a forecast's months."""
+    kinds = {"currency": "text", "balance": "money", "amount_to_date": "money"}
+    columns = tuple(ReportColumn(name, kind, "") for name, kind in kinds.items())
+    rows = pa.table({"currency": ["USD"] * 2, "balance": [500] * 2, "amount_to_date": [7, 8]})
+    write(Asked(Report("forecast", "one month", columns), rows, 10**9, ABOUT), "xlsx", str(tmp_path / "a.xlsx"))
+    sheet = openpyxl.load_workbook(tmp_path / "a.xlsx")["Totals"]
+    assert [cell.value for cell in sheet[1]] == ["currency", "amount_to_date"]
+
+
 def test_the_first_sheet_says_what_it_is(tmp_path: Path) -> None:
     """What, when, of what, with which filter, and what every column holds."""
     sheet = book(tmp_path / "a.xlsx", ("a", "USD", 1, 1, 1, 1)).worksheets[0]

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from metering.errors import UsageError
 from metering.reports.catalog import ReportColumn
+from metering.reports.exact import GB_HOURS_PLACES
 from metering.values import minor_digits
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ MADE_AT = "made at"
 """The key of `Answer.about` that dates the file."""
 
 ADDED = {"money", "gb_hours"}
-NOT_ADDED = {"statement"}
-"""Reports whose rows are standings, which do not add up to anything."""
+STANDINGS = {
+    "statement": {"balance_change", "credit_change", "owed_change", "balance", "credit", "owed"},
+    "forecast": {"balance"},
+}
+"""Columns that do not add up to anything: they say on each row, or on the first and the last, how things stand."""
 
 WIDTHS = {"money": 16, "gb_hours": 24, "price": 18, "integer": 14, "instant": 25, "month": 9, "day": 11}
 
@@ -67,6 +71,8 @@ class _Workbook:
         self._rows = rows
         self._columns = answer.report.columns
         self._formats: dict[str, Any] = {}
+        self._long: set[int] = set()
+        """The columns in which a number stands as text."""
         self._name = answer.report.name[:31]
 
     def write(self) -> None:
@@ -97,7 +103,11 @@ class _Workbook:
             *self._answer.about.items(),
             ("rows", f"{self._rows.num_rows:,}"),
             ("times", "in UTC"),
-            ("numbers", "A workbook keeps 15 significant digits; a number with more stands here as text, unrounded."),
+            (
+                "numbers",
+                f"A workbook keeps {MAX_DIGITS} significant digits; a number with more stands here as text,"
+                " unrounded, and is part of the totals.",
+            ),
             ("", ""),
             ("column", "what it holds"),
             *((column.name, column.doc) for column in report.columns),
@@ -143,6 +153,7 @@ class _Workbook:
             sheet.write_boolean(row, index, value)
         elif isinstance(value, (int, Decimal)):
             if _digits(value) > MAX_DIGITS:
+                self._long.add(index)
                 sheet.write_string(row, index, self._plain(column, value, currency))
             else:
                 sheet.write_number(row, index, value, self._format(_pattern(column.kind, currency, value)))
@@ -162,31 +173,56 @@ class _Workbook:
     # The totals
 
     def _added(self) -> list[int]:
-        if self._answer.report.name in NOT_ADDED:
-            return []
         kinds = ADDED if self._currency is not None else ADDED - {"money"}
-        return [index for index, column in enumerate(self._columns) if column.kind in kinds]
+        standings = STANDINGS.get(self._answer.report.name, set())
+        return [
+            index for index, column in enumerate(self._columns) if column.kind in kinds and column.name not in standings
+        ]
 
     def _write_totals(self) -> None:
-        from xlsxwriter.utility import xl_range_abs
-
         sheet = self._book.add_worksheet("Totals")
         sheet.set_column(0, 0, 12)
         sheet.write_string(0, 0, "currency" if self._currency is not None else "", self._format(bold=True))
-        last = self._rows.num_rows
         for place, index in enumerate(self._added(), 1):
             column = self._columns[index]
             sheet.set_column(place, place, max(WIDTHS[column.kind], len(column.name) + 3))
             sheet.write_string(0, place, column.name, self._format(bold=True))
-        by = self._currency
-        where = None if by is None else f"'{self._name}'!{xl_range_abs(1, by, last, by)}"
         for row, (currency, sums) in enumerate(self._sums(), 1):
             sheet.write_string(row, 0, currency)
             for place, index in enumerate(self._added(), 1):
-                cells = f"'{self._name}'!{xl_range_abs(1, index, last, index)}"
-                formula = f"=SUM({cells})" if where is None else f"=SUMIF({where},$A{row + 1},{cells})"
-                pattern = _pattern(self._columns[index].kind, currency, sums[place - 1])
-                sheet.write_formula(row, place, formula, self._format(pattern), sums[place - 1])
+                column, total = self._columns[index], sums[place - 1]
+                style = self._format(_pattern(column.kind, currency, total))
+                formula = self._total(index, currency, f"$A{row + 1}")
+                if index in self._long:
+                    sheet.write_array_formula(row, place, row, place, f"{{{formula}}}", style, total)
+                else:
+                    sheet.write_formula(row, place, formula, style, total)
+
+    def _total(self, index: int, currency: str, label: str) -> str:
+        """The formula of a column's total, in the currency that stands at `label`.
+
+        A text has its digits taken without their point, because what a point means is another thing in each country.
+        """
+        cells = self._cells(index)
+        by = None if self._currency is None else self._cells(self._currency)
+        if by is None:
+            numbers, is_its = f"SUM({cells})", ""
+        elif currency:
+            numbers, is_its = f"SUMIF({by},{label},{cells})", f"*({by}={label})"
+        else:
+            numbers, is_its = f'SUMIF({by},"=",{cells})', f'*({by}="")'
+        is_money = self._columns[index].kind == "money"
+        if index not in self._long or (is_money and not currency):
+            return f"={numbers}"
+        places = minor_digits(currency) if is_money else GB_HOURS_PLACES
+        texts = f'VALUE(SUBSTITUTE({cells},".",""))/10^{places}'
+        return f"={numbers}+SUM(IF(ISTEXT({cells}){is_its},{texts},0))"
+
+    def _cells(self, index: int) -> str:
+        """The cells of a column below its header."""
+        from xlsxwriter.utility import xl_range_abs
+
+        return f"'{self._name}'!{xl_range_abs(1, index, self._rows.num_rows, index)}"
 
     def _sums(self) -> list[tuple[str, list[Decimal]]]:
         """The sums by currency, which a reader that does not calculate shows."""
