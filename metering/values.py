@@ -7,6 +7,7 @@ byte-microseconds; money is an integer of minor units (ISO 4217) of its currency
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -300,3 +301,19 @@ def printable(name: object) -> str:
 def _escaped(each: str) -> str:
     # Python has a byte that is no UTF-8 stand at U+DC00 and so many.
     return f"\\x{ord(each) - 0xDC00:02x}" if "\udc80" <= each <= "\udcff" else each.encode("unicode_escape").decode()
+
+
+_JOINERS = "\u200c\u200d\u200e\u200f"
+"""Invisible characters that Arabic and Indian scripts need, and that cannot turn other text around."""
+
+
+def visible(text: str) -> str:
+    """A text in which every character that hides or turns others around is written as its code, such as [U+202E]."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(f"[U+{ord(c):04X}]" if _hides(c) else c for c in text)
+
+
+def _hides(character: str) -> bool:
+    category = unicodedata.category(character)
+    return (category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")) and character not in _JOINERS

@@ -54,11 +54,22 @@ def printed(format: str, rows: pa.Table, capsys: object) -> str:
 
 def test_formulas_are_neutralised_in_csv(capsys: object) -> None:
     """A text that a spreadsheet would calculate gets a quote before it; numbers do not."""
-    names = ["=1+1", "+1", "-1", "@x", "plain", "-"]
+    names = ["=1+1", "+1", "-1", "@x", "\n=1", "\uff1d1+1", "plain", "-"]
     text = printed("csv", table(*((name, "USD", -100, 0, None) for name in names)), capsys)
     read = list(csv.DictReader(io.StringIO(text)))
-    assert [row["name"] for row in read] == ["'=1+1", "'+1", "'-1", "'@x", "plain", "-"]
+    assert [row["name"] for row in read] == ["'=1+1", "'+1", "'-1", "'@x", "'\n=1", "'\uff1d1+1", "plain", "-"]
     assert {row["amount"] for row in read} == {"-1.00"}
+
+
+def test_a_table_commands_no_terminal(capsys: object) -> None:
+    """What moves the cursor or turns text around is written as its code; files have it as it came."""
+    names = ["\x1b]0;title\a\x1b[2J", "\u202egnp.exe", "a\rb\nc", "云 é"]
+    rows = table(*((name, "USD", 1, 0, None) for name in names))
+    shown = printed("table", rows, capsys).splitlines()[2:]
+    assert [line.split("  ")[0] for line in shown] == [
+        "[U+001B]]0;title[U+0007][U+001B][2J", "[U+202E]gnp.exe", "a[U+000D]b[U+000A]c", "云 é",
+    ]  # fmt: skip
+    assert [row["name"] for row in json.loads(printed("json", rows, capsys))] == names
 
 
 def test_json_is_one_array_with_null(capsys: object) -> None:

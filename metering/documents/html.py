@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metering.documents.shown import shown
+from metering.values import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,12 +35,14 @@ def environment() -> Environment:
     """Jinja with escaping always on."""
     import jinja2
 
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("metering", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
+    made.filters["visible"] = visible
+    return made
 
 
 @cache

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from calendar import month_name
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from metering.values import format_scaled, parse_instant, parse_scaled, round_half_up, to_datetime
+from metering.values import format_scaled, parse_instant, parse_scaled, round_half_up, to_datetime, visible
 
 Row = dict[str, Any]
 
@@ -25,20 +24,6 @@ ATTEMPTS = {
     "action_required": "Card needs the customer's confirmation",
     "no_card": "No card saved",
 }
-_JOINERS = "\u200c\u200d\u200e\u200f"
-"""Invisible characters that Arabic and Indian scripts need, and that cannot turn other text around."""
-
-
-def visible(text: str) -> str:
-    """A text in which every character that hides or turns others around is written as its code, such as [U+202E]."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(f"[U+{ord(c):04X}]" if _hides(c) else c for c in text)
-
-
-def _hides(character: str) -> bool:
-    category = unicodedata.category(character)
-    return (category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")) and character not in _JOINERS
 
 
 def shown(document: Row) -> Row:

@@ -17,6 +17,7 @@ from metering.errors import UsageError, unwritable
 from metering.reports import exact
 from metering.reports.catalog import Report
 from metering.reports.exact import typed as typed
+from metering.values import visible
 
 if TYPE_CHECKING:
     from metering.home import Home
@@ -29,7 +30,8 @@ LEAST_TEXT = 20
 GAP = 2
 FOLDED_GAP = 3
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What makes a formula of a text; in Japan the wide signs do too."""
 _RIGHT = {"money", "gb_hours", "price", "integer", "decimal", "number"}
 _FOLDED = {"text", "bytes"}
 
@@ -184,11 +186,13 @@ def _write_json(report: Report, printed: pa.Table, file: IO[str]) -> None:
 def _write_table(report: Report, printed: pa.Table, file: IO[str]) -> None:
     """A table as wide as its widest values: no digit is ever cut off; long texts are folded where that helps.
 
-    On a terminal that is too narrow even so, each row is a block of lines, a value a line.
+    On a terminal that is too narrow even so, each row is a block of lines, a value a line. What would command the
+    terminal, or hide or turn other text around, is written as its code.
     """
     if printed.num_rows == 0:
         file.write(f"{report.name}: no rows.\n")
         return
+    printed = _all_visible(report, printed)
     room = shutil.get_terminal_size().columns
     widths = _widths(report, printed)
     least = [
@@ -203,6 +207,17 @@ def _write_table(report: Report, printed: pa.Table, file: IO[str]) -> None:
         _write_blocks(report, printed, file)
     else:
         _write_aligned(report, printed, file, widths)
+
+
+def _all_visible(report: Report, printed: pa.Table) -> pa.Table:
+    from pyarrow import compute as pc
+
+    for index, column in enumerate(report.columns):
+        texts = printed.column(index)
+        if column.kind in _FOLDED and not pc.all(pc.utf8_is_printable(texts)).as_py():
+            shown = (None if text is None else visible(text) for text in texts.to_pylist())
+            printed = printed.set_column(index, column.name, pa.array(shown, pa.string()))
+    return printed
 
 
 def _widths(report: Report, printed: pa.Table) -> list[int]:
