@@ -66,6 +66,7 @@ def test_the_files_of_a_close_on_a_full_disk(home: Home, monkeypatch: pytest.Mon
         patch.setattr(place, "sync", full_disk)
         done = home.run("close", exit_code=1)
     assert "No space left on device" in done.stderr
+    assert "Mend the cause and run the same command again." in done.stderr
     assert home.captures() == []
     assert home.column("invoices", "status") == ["open"]
     home.run("close")

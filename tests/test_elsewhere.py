@@ -119,5 +119,5 @@ def test_settings_that_figures_depend_on_cannot_be_changed(monkeypatch: pytest.M
     from metering.spark.session import open_session
 
     monkeypatch.setattr("metering.spark.session.find_spec", lambda name: object())
-    with pytest.raises(UsageError, match=r"spark\.sql\.ansi\.enabled"):
+    with pytest.raises(UsageError, match=r"\[engine\] conf: spark\.sql\.ansi\.enabled cannot be set"):
         open_session(Settings(name="spark", remote="sc://here", conf={"spark.sql.ansi.enabled": False}))

@@ -78,7 +78,7 @@ def test_what_there_is_not_is_refused(books: Books, tmp_path: Path) -> None:
     """With the error of the command line."""
     with pytest.raises(UsageError, match="no report 'invoice'"):
         books.report("invoice")
-    with pytest.raises(UsageError, match="not a month"):
+    with pytest.raises(UsageError, match="month: 'May' is not a month"):
         books.report("usage", month="May")
     with pytest.raises(UsageError, match="belong to the report `usage`"):
         books.report("invoices", by="day")

@@ -184,7 +184,7 @@ def test_a_ledger_that_went_its_own_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "away").rename(home.path / "lake" / "ledger")
     before = home.ledger("entries")
     home.run("restore", exit_code=3)
-    assert "Move ledger.db away" in home.last.stderr
+    assert "are not of one book" in home.last.stderr and "Move ledger.db away" in home.last.stderr
     assert home.ledger("entries") == before
     (home.path / "ledger.db").rename(tmp_path / "ledger.db")
     home.run("restore")
@@ -204,6 +204,7 @@ def test_a_damaged_copy_in_the_lake_is_no_truth(tmp_path: Path, gone: bool) -> N
         shutil.copy(files[-3], files[-2])
     before = home.ledger("entries")
     home.run("restore", exit_code=1)
+    assert "lake/ledger cannot be read: " in home.last.stderr
     assert home.ledger("entries") == before
     home.run("verify", exit_code=3)
     assert "ledger_copy" in home.last.stdout
@@ -339,6 +340,7 @@ def test_a_number_never_goes_to_another_customer(tmp_path: Path) -> None:
     home.events(JUNE_EVENTS.replace("acc-3", "acc-1"), "june.jsonl")
     home.run("close", exit_code=3)
     assert "INV-2026-06-000002 was charged to cus_acc-3" in home.last.stderr
+    assert "Nothing was closed." in home.last.stderr
     assert len(home.ledger("closes")) == 1
 
 
@@ -509,6 +511,7 @@ def test_the_home_of_another_book_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_home_without_a_ledger_is_backed_up_too(tmp_path: Path, home: Home) -> None:
     home.run("restore", exit_code=2)
+    assert "has no ledger, and the lake has no copy of one" in home.last.stderr
     home.run("backup", str(tmp_path / "copy"))
     shutil.rmtree(home.path)
     home.run("restore", str(tmp_path / "copy"))

@@ -58,8 +58,9 @@ class Objects:
     def __init__(self, url: str) -> None:
         match = _URL.fullmatch(url)
         if match is None:
+            # The address is not shown: somebody may have written a secret into it.
             raise UsageError(
-                "[lake] url is neither a folder nor a bucket.", remedy="Name a folder, or s3://bucket/prefix."
+                "An address that begins with s3:// names no bucket.", remedy="Write it as s3://bucket/prefix."
             )
         self.bucket = match["bucket"]
         self.prefix = "/".join(filter(None, (match["prefix"] or "").split("/")))
