@@ -107,6 +107,12 @@ def test_what_a_row_says(closed: Home) -> None:
     assert Decimal(row["ContractedUnitPrice"]) == Decimal("0.00005")
     assert Decimal(row["BilledCost"]) == Decimal(row["ContractedCost"]) == Decimal("3.72")
     assert (row["ResourceId"], row["ChargePeriodEnd"]) == ("b1", "2026-06-01T00:00:00Z")
+    usage = [row for row in exported(closed, "2026-05", "cost-and-usage") if row["ChargeCategory"] == "Usage"]
+    called = {(row["SkuId"], row["ResourceType"]) for row in usage}
+    assert called == {("snapshot.vm", "VM snapshot"), ("snapshot.volume", "Volume snapshot")}
+    (number,) = {row["InvoiceId"] for row in usage if row["SkuId"] == "snapshot.volume"}
+    page = closed.run("invoice", number, "--format", "html").stdout
+    assert "VM snapshots in eu, May 2026" in page and "Volume snapshots in eu, May 2026" in page
 
 
 def test_a_correction_has_its_own_month(closed: Home) -> None:

@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from metering.charges.prices import MonthPrices, PriceList, PriceRow, read_prices
+from metering.charges.prices import SKUS, MonthPrices, PriceList, PriceRow, read_prices
 from metering.charges.stored import store_list, stored_lists
 from metering.errors import UsageError
+from metering.events.judge import RESOURCE_TYPES
 from metering.ledger.book import Book
 from metering.ledger.sqlite import SqliteBook
 from metering.values import parse_instant
@@ -23,6 +24,10 @@ VM = "snapshot.vm"
 def row(price: str, day: str = "2026-01-01", region: str = "", account: str = "", currency: str = "USD") -> PriceRow:
     """A price of VM snapshots."""
     return PriceRow(VM, region, currency, account, day, Decimal(price))
+
+
+def test_every_kind_of_snapshot_has_a_sku() -> None:
+    assert SKUS.keys() == {f"snapshot.{kind}" for kind in RESOURCE_TYPES}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import msgspec
 from metering.tabular import read_csv
 from metering.values import first_instant, format_price, minor_digits, parse_day, parse_price
 
-SKUS = ("snapshot.vm", "snapshot.volume")
+SKUS = {"snapshot.vm": "VM snapshot", "snapshot.volume": "Volume snapshot"}
+"""What is priced, and what one of it is called where people read; several have an s."""
 COLUMNS = ("sku", "region", "currency", "price_per_gb_hour", "effective_from")
 EXTRAS = ("account_id",)
 

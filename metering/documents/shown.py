@@ -6,11 +6,11 @@ from calendar import month_name
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from metering.charges.prices import SKUS
 from metering.values import format_scaled, parse_instant, parse_scaled, round_half_up, to_datetime, visible
 
 Row = dict[str, Any]
 
-TITLES = {"snapshot.vm": "VM snapshots", "snapshot.volume": "Volume snapshots"}
 STATUS = {
     "paid": "Paid: nothing is owed on this invoice.",
     "open": "Open: {due} {currency} are owed.",
@@ -86,9 +86,8 @@ def _show_invoice(made: Row, zone: ZoneInfo) -> None:
 
 
 def _show_line(line: Row, unit: int) -> None:
-    what = TITLES.get(line["sku"], line["sku"])
     where = f" in {line['region']}" if line["region"] else ""
-    line["title"] = f"{what}{where}, {month(line['month'])}"
+    line["title"] = f"{SKUS[line['sku']]}s{where}, {month(line['month'])}"
     line["note"] = ""
     if line["kind"] == "adjustment":
         invoice = line["corrects"]["invoice"]

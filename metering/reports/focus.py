@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from metering.charges.prices import SKUS
 from metering.errors import UsageError, unwritable
 from metering.home import Home
 from metering.lake import every
@@ -41,6 +42,7 @@ def write_focus(home: Home, month: Month, folder: str, format: str) -> Iterator[
     _check_closed(desk.con, month)
     desk.con.register("given", _given(home))
     desk.con.register("currency_units", _units())
+    desk.con.register("skus", pa.table({"sku": list(SKUS), "called": list(SKUS.values())}))
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,7 +10,7 @@ SELECT
     strftime(make_timestamp(m.period_end), '%Y-%m-%dT%H:%M:%SZ') AS charge_end,
     strftime(make_timestamp(i.issued_at), '%Y-%m-%dT%H:%M:%SZ') AS issued_second,
     strftime(make_timestamp(c.closed_at), '%Y-%m-%dT%H:%M:%SZ') AS closed_second,
-    CASE l.sku WHEN 'snapshot.vm' THEN 'VM snapshot' ELSE 'Volume snapshot' END AS resource_type,
+    s.called AS resource_type,
     CASE l.kind WHEN 'adjustment' THEN 'Correction' END AS charge_class,
     CAST(l.amount_minor * u.thousandths AS DECIMAL(35, 0)) * CAST(0.001 AS DECIMAL(3, 3)) AS amount,
     CAST(l.tax_minor * u.thousandths AS DECIMAL(35, 0)) * CAST(0.001 AS DECIMAL(3, 3)) AS tax,
@@ -22,4 +22,5 @@ JOIN invoice_lines AS l ON l.invoice = i.invoice
 JOIN closes AS c ON c.month = i.month
 JOIN closes AS m ON m.month = l.month
 JOIN currency_units AS u ON u.currency = l.currency
+LEFT JOIN skus AS s ON s.sku = l.sku
 CROSS JOIN given
