@@ -10,7 +10,9 @@ from click.testing import CliRunner, Result
 from homes import Home, begun
 
 from metering.cli.app import app
+from metering.cli.options import FILES
 from metering.config import CONFIG_NAME
+from metering.reports import render
 
 
 @begun
@@ -170,3 +172,7 @@ def test_a_file_has_the_format_that_it_is_named_for(billed: Home, tmp_path: Path
     for name, begin in {"i.html": "<!", "i.json": "{"}.items():
         billed.run("invoice", "INV-2026-05-000001", "--output", str(tmp_path / name))
         assert (tmp_path / name).read_text().lower().startswith(begin), name
+
+
+def test_what_is_offered_as_a_format_can_be_written() -> None:
+    assert {"table", *FILES} == {*render._TEXTS, *render._FILES}

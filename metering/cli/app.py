@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -281,17 +281,6 @@ class Sections(click.Group):
 @common
 def app() -> None:
     """Metering and billing for cloud storage: lifecycle events in, settled invoices out, every cent provable."""
-
-
-def output_format(value: str | None, output: str | None) -> str:
-    """The format asked for, or that of the file's name; else a table on a terminal, and CSV anywhere else."""
-    return value or format_of(output, ("csv", "json", "parquet", "xlsx")) or ("table" if sys.stdout.isatty() else "csv")
-
-
-def format_of(output: str | None, formats: Collection[str]) -> str | None:
-    """The format that a file's name ends in, if it is one of these."""
-    suffix = Path(output or "").suffix.removeprefix(".").lower()
-    return suffix if suffix in formats else None
 
 
 class Lean(MetaPathFinder):

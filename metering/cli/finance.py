@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from metering.cli.app import Context, app, command, format_of, output_format
-from metering.cli.options import DOCUMENTS, Command, month_of, month_option, printed
+from metering.cli.app import Context, app, command
+from metering.cli.options import DOCUMENTS, Command, format_of, month_of, month_option, output_format, printed
 from metering.durable import write_whole
 from metering.errors import DONE, NEEDS_PERSON, UsageError, meant
 from metering.values import counted

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from metering.cli.app import Context, app, command, group, output_format
-from metering.cli.options import month_of, printed
+from metering.cli.app import Context, app, command, group
+from metering.cli.options import month_of, output_format, printed
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, wrong_value
 from metering.values import counted
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from metering.values import Month
 
 Command = Callable[..., Any]
-FORMATS = ["table", "csv", "json", "parquet", "xlsx"]
+FILES = ("csv", "json", "parquet", "xlsx")
 DOCUMENTS = ("pdf", "html", "json")
 
 
@@ -21,8 +23,19 @@ def printed(function: Command) -> Command:
     """The options of a command that prints rows."""
     function = click.option("--output", metavar="FILE", help="Write to a file.")(function)
     return click.option(
-        "--format", "format", type=click.Choice(FORMATS), help="[default: as FILE ends, else table or csv]"
+        "--format", "format", type=click.Choice(["table", *FILES]), help="[default: as FILE ends, else table or csv]"
     )(function)
+
+
+def output_format(value: str | None, output: str | None) -> str:
+    """The format asked for, or that of the file's name; else a table on a terminal, and CSV anywhere else."""
+    return value or format_of(output, FILES) or ("table" if sys.stdout.isatty() else "csv")
+
+
+def format_of(output: str | None, formats: Collection[str]) -> str | None:
+    """The format that a file's name ends in, if it is one of these."""
+    suffix = Path(output or "").suffix.removeprefix(".").lower()
+    return suffix if suffix in formats else None
 
 
 def month_option(text: str | None) -> Month | None:
