@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import openpyxl
+import pyarrow.parquet as pq
 import pytest
 from homes import Home
 from hypothesis import HealthCheck, given, settings
@@ -144,6 +147,24 @@ def test_sql_is_exact_and_current(closed: Home) -> None:
     closed.run("ingest", now="2026-06-01T09:00:00Z")
     query = "SELECT gb_hours FROM \"usage-by-snapshot\" WHERE snapshot_id = 's2'"
     assert closed.run("sql", query, now="2026-06-01T09:00:00Z").stdout == "gb_hours\n2.000000000\n"
+
+
+def test_what_a_query_may_give_fits_every_format(closed: Home) -> None:
+    """Truth values, spans of time, and floats that are no number; a line with nothing in it is a line."""
+    query = (
+        "SELECT balance > 0 AS rich, 'a,b' AS t, INTERVAL 3 DAYS AS span, 'nan'::DOUBLE AS f,"
+        " TIMESTAMP_NS '2026-06-01 00:00:00.000001001' AS at FROM balances LIMIT 1"
+    )
+    assert closed.run("sql", query).stdout == ('rich,t,span,f,at\nfalse,"a,b",3 days,nan,2026-06-01T00:00:00.000001Z\n')
+    assert closed.run("sql", query, "--format", "table").stdout.splitlines()[2].split() == [
+        "false", "a,b", "3", "days", "nan", "2026-06-01T00:00:00.000001Z",
+    ]  # fmt: skip
+    for name in ("a.parquet", "a.xlsx"):
+        closed.run("sql", query, "--output", str(closed.path / name))
+    assert pq.read_table(closed.path / "a.parquet").to_pylist()[0]["span"] == "3 days"
+    row = [cell.value for cell in openpyxl.load_workbook(closed.path / "a.xlsx")["query"][2]]
+    assert row == [False, "a,b", "3 days", "nan", datetime(2026, 6, 1, 0, 0, 0, 0)]  # noqa: DTZ001  cells have no zone
+    assert closed.run("sql", "SELECT NULL AS n UNION ALL SELECT 'x'").stdout == 'n\n""\nx\n'
 
 
 def test_sql_only_reads(closed: Home) -> None:

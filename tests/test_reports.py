@@ -61,6 +61,15 @@ def test_formulas_are_neutralised_in_csv(capsys: object) -> None:
     assert {row["amount"] for row in read} == {"-1.00"}
 
 
+def test_what_parts_fields_or_lines_is_quoted_in_csv(capsys: object) -> None:
+    """A carriage return alone ends a line for strict readers."""
+    names = ['say "x"', "a,b", "a\nb", "a\rb", "a;b", " a ", ""]
+    text = printed("csv", table(*((name, "USD", 1, 0, None) for name in names)), capsys)
+    assert text == "name,currency,amount,gb_hours,at\n" + "".join(
+        f"{name},USD,0.01,0.000000000,\n" for name in ('"say ""x"""', '"a,b"', '"a\nb"', '"a\rb"', "a;b", " a ", "")
+    )
+
+
 def test_a_table_commands_no_terminal(capsys: object) -> None:
     """What moves the cursor or turns text around is written as its code; files have it as it came."""
     names = ["\x1b]0;title\a\x1b[2J", "\u202egnp.exe", "a\rb\nc", "云 é"]

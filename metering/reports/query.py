@@ -40,8 +40,12 @@ class Queried:
         return con.sql(every("answer", ", ".join(shown))).to_arrow_table()
 
     def typed(self) -> pa.Table:
-        """The rows."""
-        return self.rows
+        """The rows; spans of time, for which files have no type, are texts."""
+        rows, printed = self.rows, self.printed()
+        for index, field in enumerate(rows.schema):
+            if pa.types.is_interval(field.type):
+                rows = rows.set_column(index, field.name, printed.column(index))
+        return rows
 
 
 def query_reports(home: Home, query: str, about: dict[str, str] | None = None) -> Queried:
@@ -132,6 +136,8 @@ def _kind(type: pa.DataType) -> str:
         return "integer"
     if pa.types.is_floating(type):
         return "number"
+    if pa.types.is_boolean(type):
+        return "boolean"
     return "instant" if pa.types.is_timestamp(type) else "text"
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
@@ -128,21 +127,41 @@ def _write_xlsx(answer: Answer, output: str) -> None:
 def _write_csv(report: Report, printed: pa.Table, file: IO[str]) -> None:
     from pyarrow import csv as arrow_csv
 
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([column.name for column in report.columns])
+    file.write(_csv_line(column.name for column in report.columns))
     texts = [index for index, column in enumerate(report.columns) if column.kind in ("text", "bytes")]
     plain = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
     for batch in printed.to_batches(max_chunksize=ROWS_AT_ONCE):
-        if any(_is_special(batch.column(index)) for index in texts):
+        if len(report.columns) == 1 or any(_is_special(batch.column(index)) for index in texts):
             columns = [column.to_pylist() for column in batch.columns]
             for index in texts:
                 columns[index] = [_guard(value) for value in columns[index]]
-            writer.writerows(zip(*columns, strict=True))
+            file.writelines(map(_csv_line, zip(*columns, strict=True)))
         else:
             # Nothing needs a quote, so that whole columns can be written at once.
             buffer = pa.BufferOutputStream()
             arrow_csv.write_csv(pa.Table.from_batches([batch]), buffer, plain)
             file.write(buffer.getvalue().to_pybytes().decode())
+
+
+def _csv_line(values: Iterable[Any]) -> str:
+    """A line by RFC 4180: the standard library quotes no carriage return before Python 3.13."""
+    line = ",".join(_csv_field(_text(value)) for value in values)
+    # Readers skip an empty line.
+    return f"{line}\n" if line else '""\n'
+
+
+def _text(value: Any) -> str:
+    """A printed value, as it stands in a line of text."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _csv_field(text: str) -> str:
+    if any(mark in text for mark in ('"', ",", "\n", "\r")):
+        escaped = text.replace('"', '""')
+        return f'"{escaped}"'
+    return text
 
 
 _QUOTED = (b'"', b",", b"\n", b"\r")
@@ -236,7 +255,7 @@ def _write_blocks(report: Report, printed: pa.Table, file: IO[str]) -> None:
     for number, row in enumerate(_rows(printed), 1):
         file.write(f"── {number} of {printed.num_rows} ──\n")
         for name, value in zip(names, row, strict=True):
-            file.write(f"{name:<{width}}{'' if value is None else value}".rstrip() + "\n")
+            file.write(f"{name:<{width}}{_text(value)}".rstrip() + "\n")
 
 
 def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int, least: list[int]) -> None:
@@ -252,7 +271,7 @@ def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int, l
         whole = column.kind not in _FOLDED
         table.add_column(column.name, justify=side, no_wrap=whole, overflow="fold", min_width=width)
     for row in _rows(printed):
-        table.add_row(*(Text("" if value is None else str(value)) for value in row))
+        table.add_row(*(Text(_text(value)) for value in row))
     console.print(table)
 
 
@@ -262,7 +281,7 @@ def _write_aligned(report: Report, printed: pa.Table, file: IO[str], widths: lis
     file.write(line.format(*(column.name for column in report.columns)).rstrip() + "\n")
     file.write((" " * GAP).join("─" * width for width in widths) + "\n")
     for row in _rows(printed):
-        file.write(line.format(*("" if value is None else value for value in row)).rstrip() + "\n")
+        file.write(line.format(*map(_text, row)).rstrip() + "\n")
 
 
 _TEXTS: dict[str, Callable[[Report, pa.Table, Any], None]] = {

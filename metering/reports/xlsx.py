@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -142,7 +143,7 @@ class _Workbook:
         for index, column in enumerate(self._columns):
             if pa.types.is_timestamp(rows.schema.field(index).type):
                 # Naive times, because pandas' and Arrow's zones are none that XlsxWriter takes.
-                rows = rows.set_column(index, column.name, rows.column(index).cast(pa.timestamp("us")))
+                rows = rows.set_column(index, column.name, rows.column(index).cast(pa.timestamp("us"), safe=False))
         for batch in rows.to_batches(max_chunksize=10_000):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
@@ -157,7 +158,7 @@ class _Workbook:
                 sheet.write_string(row, index, self._plain(column, value, currency))
             else:
                 sheet.write_number(row, index, value, self._format(_pattern(column.kind, currency, value)))
-        elif isinstance(value, float):
+        elif isinstance(value, float) and isfinite(value):
             sheet.write_number(row, index, value)
         elif isinstance(value, datetime):
             sheet.write_datetime(row, index, value, self._format("yyyy-mm-dd hh:mm:ss.000"))
