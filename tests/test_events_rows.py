@@ -41,6 +41,15 @@ INSTANTS = (1777802400_000000, 1777802400_250000, 1777802400_000001)
 
 GOOD = {"type": "snapshot.ready", "resource_type": "vm", "size_bytes": 5, "specversion": "1.0"}
 """What a field holds where nothing is wrong with it; the others hold their own names."""
+DELETED = {
+    "specversion": "1.0",
+    "id": "e",
+    "source": "/s",
+    "type": "snapshot.deleted",
+    "subject": "s",
+    "time": "2026-05-03T10:00:00Z",
+}
+"""A usual event."""
 
 
 @st.composite
@@ -126,24 +135,10 @@ def test_by_columns_as_row_by_row(table: pa.Table) -> None:
 
 def test_usual_rows_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "_row_by_row", lambda _: pytest.fail("one by one"))
-    event = {
-        "specversion": "1.0",
-        "id": "e",
-        "source": "/s",
-        "type": "snapshot.deleted",
-        "subject": "s",
-        "time": 1777802400_000000,
-    }
-    ready = {
-        **event,
-        "type": "snapshot.ready",
-        "time": "2026-05-03T10:00:00Z",
-        "data": dict.fromkeys(DATA, "vm") | {"size_bytes": 5},
-    }
-    assert [len(run) for run in check_rows(pa.Table.from_pylist([event] * 3)).runs] == [3]
-    assert [len(run) for run in check_rows(pa.Table.from_pylist([ready] * 3)).runs] == [3]
-    flat = {**{name: value for name, value in ready.items() if name != "data"}, **ready["data"]}  # type: ignore[dict-item]
-    assert [len(run) for run in check_rows(pa.Table.from_pylist([flat] * 3)).runs] == [3]
+    data = dict.fromkeys(DATA, "vm") | {"size_bytes": 5}
+    ready = {**DELETED, "type": "snapshot.ready"}
+    for event in ({**DELETED, "time": INSTANTS[0]}, {**ready, "data": data}, {**ready, **data}):
+        assert [len(run) for run in check_rows(pa.Table.from_pylist([event] * 3)).runs] == [3]
 
 
 EVENTS = st.fixed_dictionaries(
@@ -188,15 +183,7 @@ def test_lines_and_rows_make_the_same_lake(events: list[dict[str, Any]]) -> None
 def test_a_file_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that cannot be read come after others that were taken: none of the file counts, its neighbour does."""
     monkeypatch.setattr(rows_module, "ROWS", 10)
-    event = {
-        "specversion": "1.0",
-        "id": "e",
-        "source": "/s",
-        "type": "snapshot.deleted",
-        "subject": "s",
-        "time": "2026-05-03T10:00:00Z",
-    }
-    events = [{**event, "id": f"e-{number}"} for number in range(100)]
+    events = [{**DELETED, "id": f"e-{number}"} for number in range(100)]
     good = pa.Table.from_pylist(events)
     texts = pa.Array.from_buffers(
         pa.string(),
