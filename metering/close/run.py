@@ -255,12 +255,16 @@ def _summarize(home: Home, closed: Closed, say: Say) -> None:
         f" {format_gb_hours(closed.byte_micros, home.config.billing.gigabyte_bytes)} GB-hours."
     )
     for currency, total in sorted(settled.invoiced.items()):
-        say(
-            f"  {currency}: invoiced {format_money(total, currency)},"
-            f" credit used {format_money(settled.credit_used[currency], currency)},"
-            f" balance used {format_money(settled.balance_used[currency], currency)},"
-            f" carried {format_money(settled.carried[currency], currency)},"
-            f" to the cards {format_money(settled.to_charge[currency], currency)}."
-        )
+        seldom = {"brought forward": settled.brought_forward[currency], "given back": settled.given_back[currency]}
+        sums = {
+            "invoiced": total,
+            **{words: amount for words, amount in seldom.items() if amount},
+            "credit used": settled.credit_used[currency],
+            "balance used": settled.balance_used[currency],
+            "carried": settled.carried[currency],
+            "to the cards": settled.to_charge[currency],
+        }
+        told = (f"{words} {format_money(amount, currency)}" for words, amount in sums.items())
+        say(f"  {currency}: {', '.join(told)}.")
     for account, currency, amount in settled.paid_out:
         say(f"  Pay out {format_money(amount, currency)} {currency} to {account}: the account is closed.")

@@ -53,10 +53,16 @@ class Purses:
 
 @dataclass
 class Settled:
-    """Sums of a close by currency, in minor units, for its summary."""
+    """Sums of a close by currency, in minor units, for its summary.
+
+    What is invoiced, brought forward and given back is what credit, balance and cards pay, what is carried, and what is
+    too much for a card.
+    """
 
     invoices: int = 0
     invoiced: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    brought_forward: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    given_back: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     credit_used: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     balance_used: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     carried: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -132,9 +138,11 @@ class Settlement:
             assert history is not None
             net = {month: amount + withheld.get(month, 0) for month, amount in corrections.items()}
             self._return(draft, -payable, net, history)
+            self.settled.given_back[currency] -= payable
         self._journal.touch(number)
         self.settled.invoices += 1
         self.settled.invoiced[currency] += draft.total_minor
+        self.settled.brought_forward[currency] += brought
 
     def _withhold(self, history: History, number: str, corrections: Mapping[str, int]) -> dict[str, int]:
         found = {}
