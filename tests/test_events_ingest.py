@@ -200,7 +200,7 @@ def test_one_source_and_id_are_not_glued_together(lake: Lake, tmp_path: Path) ->
 
 
 def test_a_quarantine_row_says_where_and_why(lake: Lake, tmp_path: Path) -> None:
-    """File, line, reason, sentence and the bytes as they came; listed until resolved."""
+    """File, line, reason, sentence and the bytes as they came."""
     path = tmp_path / "bad.jsonl"
     path.write_bytes(b"\n\xff\xfe{}\r\n" + text(ready(size=-1)) + b"\xc3\xa9")
     take(lake, path)
@@ -212,14 +212,6 @@ def test_a_quarantine_row_says_where_and_why(lake: Lake, tmp_path: Path) -> None
         ("bad.jsonl", 4, "malformed_json"),
     ]
     assert found[0][3] == b"\xff\xfe{}"
-    with connect() as con:
-        lake.attach(con)
-        resolved = rows(lake, "SELECT id FROM quarantine WHERE line = 3")[0][0]
-        con.register("quarantine_resolutions", pa.table({"id": [resolved]}))
-        define(con, "events", "unresolved")
-        listed = con.table("unresolved")
-        assert listed.columns == ["id", "batch", "file", "line", "reason", "message", "raw"]
-        assert [(row[3], row[6]) for row in listed.fetchall()] == [(2, r"\xFF\xFE{}"), (4, "é")]
 
 
 def test_the_same_bad_line_in_another_file_is_the_same_row(lake: Lake, tmp_path: Path) -> None:

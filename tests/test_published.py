@@ -167,6 +167,18 @@ def test_what_a_query_may_give_fits_every_format(closed: Home) -> None:
     assert closed.run("sql", "SELECT NULL AS n UNION ALL SELECT 'x'").stdout == 'n\n""\nx\n'
 
 
+def test_a_bad_line_is_the_same_text_everywhere(closed: Home) -> None:
+    """As it came, or, where it is no UTF-8, with codes for what is not printable ASCII; which SQL can look into."""
+    (closed.path / "inbox" / "bad.jsonl").write_bytes(b'\xff"it\'s" \\ \xc3\xa9\n\xc3\xa9 \\x22')
+    closed.run("ingest", exit_code=3)
+    expected = [r"""\xFF"it's" \x5C \xC3\xA9""", r"é \x22"]
+    assert [row["raw"] for row in closed.report("quarantine")] == expected
+    asked = closed.run("sql", "SELECT raw FROM quarantine WHERE raw LIKE '%x%' ORDER BY line", "--format", "json")
+    assert [row["raw"] for row in json.loads(asked.stdout)] == expected
+    closed.run("quarantine", "--output", str(closed.path / "q.parquet"))
+    assert pq.read_table(closed.path / "q.parquet").column("raw").to_pylist() == expected
+
+
 def test_sql_only_reads(closed: Home) -> None:
     """It takes no lock, changes no file, and has no way out of its tables."""
     before = closed.fingerprint()

@@ -54,7 +54,7 @@ def _converted(report: Report, rows: pa.Table, gigabyte_bytes: int, value: _Valu
     from metering.lake import answer, connect
 
     con = connect(ordered=True)
-    con.register("report_rows", _in_gb_hours(report, _readable(report, rows), gigabyte_bytes))
+    con.register("report_rows", _in_gb_hours(report, rows, gigabyte_bytes))
     return answer(con, _select(report, value, "report_rows"), few=rows.num_rows < _MANY)
 
 
@@ -108,18 +108,6 @@ def _part(usage: pa.Array, numerator: int, denominator: int, bits: int, kind: pa
         found[row] = np.frombuffer(nano.to_bytes(16, "little", signed=True), np.int64)
     bitmap = pa.py_buffer(np.packbits(is_there, bitorder="little").tobytes()) if usage.null_count else None
     return pa.Array.from_buffers(kind, len(usage), [bitmap, pa.py_buffer(found)])
-
-
-def _readable(report: Report, rows: pa.Table) -> pa.Table:
-    """The rows with bytes as text: what is no UTF-8 shows its escapes."""
-    for index, column in enumerate(report.columns):
-        if column.kind == "bytes":
-            texts = [
-                None if value is None else value.decode("utf-8", "backslashreplace")
-                for value in rows.column(index).to_pylist()
-            ]
-            rows = rows.set_column(index, column.name, pa.array(texts, pa.string()))
-    return rows
 
 
 def _select(report: Report, value: _Value, rows: str) -> str:

@@ -32,7 +32,6 @@ FOLDED_GAP = 3
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What makes a formula of a text; in Japan the wide signs do too."""
 _RIGHT = {"money", "gb_hours", "price", "integer", "decimal", "number"}
-_FOLDED = {"text", "bytes"}
 
 
 class Answer(Protocol):
@@ -128,7 +127,7 @@ def _write_csv(report: Report, printed: pa.Table, file: IO[str]) -> None:
     from pyarrow import csv as arrow_csv
 
     file.write(_csv_line(column.name for column in report.columns))
-    texts = [index for index, column in enumerate(report.columns) if column.kind in ("text", "bytes")]
+    texts = [index for index, column in enumerate(report.columns) if column.kind == "text"]
     plain = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
     for batch in printed.to_batches(max_chunksize=ROWS_AT_ONCE):
         if len(report.columns) == 1 or any(_is_special(batch.column(index)) for index in texts):
@@ -215,7 +214,7 @@ def _write_table(report: Report, printed: pa.Table, file: IO[str]) -> None:
     room = shutil.get_terminal_size().columns
     widths = _widths(report, printed)
     least = [
-        min(width, LEAST_TEXT) if column.kind in _FOLDED else width
+        min(width, LEAST_TEXT) if column.kind == "text" else width
         for column, width in zip(report.columns, widths, strict=True)
     ]
     gaps = len(widths) - 1
@@ -233,7 +232,7 @@ def _all_visible(report: Report, printed: pa.Table) -> pa.Table:
 
     for index, column in enumerate(report.columns):
         texts = printed.column(index)
-        if column.kind in _FOLDED and not pc.all(pc.utf8_is_printable(texts)).as_py():
+        if column.kind == "text" and not pc.all(pc.utf8_is_printable(texts)).as_py():
             shown = (None if text is None else visible(text) for text in texts.to_pylist())
             printed = printed.set_column(index, column.name, pa.array(shown, pa.string()))
     return printed
@@ -268,7 +267,7 @@ def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int, l
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column, width in zip(report.columns, least, strict=True):
         side: Literal["left", "right"] = "right" if column.kind in _RIGHT else "left"
-        whole = column.kind not in _FOLDED
+        whole = column.kind != "text"
         table.add_column(column.name, justify=side, no_wrap=whole, overflow="fold", min_width=width)
     for row in _rows(printed):
         table.add_row(*(Text(_text(value)) for value in row))
