@@ -36,7 +36,7 @@ def run() -> int:
     folder = os.environ.get("METERING_BACKUPS", "")
     if "--help" not in sys.argv and not Path(folder or "nowhere").is_dir():
         what = f"names no folder: {folder!r}" if folder else "is not set"
-        remedy = "Put the folder for backups into it, best one on another disk."
+        remedy = "Make it, or name another." if folder else "Put the folder for backups into it, best on another disk."
         print(f"job upkeep: METERING_BACKUPS {what}. Nothing was done. {remedy}", file=sys.stderr)
         return WRONG_USE
     steps = [["verify"], ["backup", str(backup(Path(folder)))], ["compact"], ["gc"]]

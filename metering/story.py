@@ -67,8 +67,9 @@ def play(path: Path) -> Iterator[Played]:
         if step.do == "act":
             _act(home, step.what, played)
         else:
-            with home.run(step.do if step.do == "nightly" else f"{step.do} {step.what}".strip()) as run:
-                _PLAYERS[step.do](home, run, played)
+            command, player = _PLAYERS[step.do]
+            with home.run(command.format(step.what)) as run:
+                player(home, run, played)
                 run.exit_code = played.exit_code
         yield played
 
@@ -118,4 +119,9 @@ def _act(home: Home, account: str, played: Played) -> None:
     sandbox.close()
 
 
-_PLAYERS = {"nightly": _nightly, "close": _close, "accounts": _accounts, "funds": _funds}
+_PLAYERS = {
+    "nightly": ("nightly", _nightly),
+    "close": ("close {}", _close),
+    "accounts": ("accounts import {}", _accounts),
+    "funds": ("funds import {}", _funds),
+}

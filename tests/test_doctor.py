@@ -249,6 +249,9 @@ def test_missed_nights_and_overdue_closes(well: Home) -> None:
     assert rows["closes"][0][:2] == ("warn", "2026-06 ended more than three days ago and is not closed")
     well.now = "2026-07-04T00:00:00Z"
     assert found(well)["closes"][0][0] == "ok"
+    well.now = "2026-08-05T00:00:00Z"
+    (late,) = found(well)["closes"]
+    assert late[:2] == ("warn", "2026-06 to 2026-07 ended more than three days ago and are not closed")
 
 
 def test_a_bad_line_waits(well: Home) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 from decimal import Decimal
 
 import pyarrow as pa
 import pytest
 from homes import Home
 
+from metering.cli import finance
 from metering.reports import render
 from metering.reports.catalog import Report, ReportColumn, reports
 
@@ -105,6 +107,18 @@ def test_a_narrow_terminal_gets_a_value_a_line(monkeypatch: pytest.MonkeyPatch) 
     )
     assert said[80, True] == said[40, False]
     assert said[80, True].splitlines()[0] == "invoice                           total  reference"
+
+
+def test_the_dictionary_is_folded_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the text that is folded; elsewhere a line a row."""
+    said = {}
+    for file in (Terminal(), io.StringIO()):
+        monkeypatch.setenv("COLUMNS", "40")
+        monkeypatch.setattr(sys, "stdout", file)
+        finance._echo_beside("  reference      text  ", "Names the money; unique.")
+        said[file.isatty()] = file.getvalue()
+    assert said[True] == "  reference      text  Names the money;\n                       unique.\n"
+    assert said[False] == "  reference      text  Names the money; unique.\n"
 
 
 def test_the_help_names_every_report(home: Home) -> None:

@@ -125,7 +125,8 @@ def test_upkeep_removes_nothing_where_something_does_not_hold(ready: Home, tmp_p
     assert done.returncode == 3 and "is missing" in done.stdout
     assert not list(tmp_path.glob("*.zst"))
     assert [row["command"] for row in ready.ledger("runs")][2:] == ["verify"]
-    assert job("upkeep", ready.path, METERING_BACKUPS=str(tmp_path / "nowhere")).returncode == 2
+    nowhere = job("upkeep", ready.path, METERING_BACKUPS=str(tmp_path / "nowhere"))
+    assert nowhere.returncode == 2 and "Make it, or name another." in nowhere.stderr
 
 
 @pytest.mark.parametrize("name", ["nightly", "month_close", "upkeep"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +147,7 @@ def schema(context: Context, name: str | None) -> int:
     if name in (None, "reports"):
         for title, entry in entries.items():
             if name is None or title.startswith("report "):
-                click.echo(f"{title:<36} {entry.grain}")
+                _echo_beside(f"{title:<36} ", entry.grain)
         return DONE
     found = [(title, entry) for title, entry in entries.items() if title in (name, f"report {name}")]
     if not found:
@@ -154,8 +156,15 @@ def schema(context: Context, name: str | None) -> int:
     for title, entry in found:
         click.echo(f"{title}: {entry.grain}")
         for column in entry.columns:
-            click.echo(f"  {column.name:<24} {column.kind:<9} {column.doc}")
+            _echo_beside(f"  {column.name:<24} {column.kind:<9} ", column.doc)
     return DONE
+
+
+def _echo_beside(head: str, text: str) -> None:
+    """Print a text beside its head; a terminal gets it folded to its width."""
+    if sys.stdout.isatty():
+        text = click.wrap_text(text, shutil.get_terminal_size().columns - len(head))
+    click.echo(head + text.replace("\n", "\n" + " " * len(head)))
 
 
 @command(app, "explain")

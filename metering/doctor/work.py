@@ -53,7 +53,7 @@ def quarantine(home: Home) -> Iterator[Finding]:
     count = ask(home, "quarantine").num_rows
     if count:
         told = f"{counted(count, 'line')} unresolved"
-        yield warn(told, "`metering quarantine` lists them; `quarantine resolve` ends one.")
+        yield warn(told, "`metering quarantine` lists them; `quarantine resolve` puts some aside.")
     else:
         yield ok("nothing unresolved")
 
@@ -141,9 +141,11 @@ def closes(home: Home) -> Iterator[Finding]:
     current = Month.of(home.now, zone)
     waiting_months = [] if first is None or first >= current else meter.months_between(first, current.plus(-1))
     late = [month for month in waiting_months if home.now - month.bounds(zone)[1] > CLOSE_WITHIN]
-    for month in late:
-        yield warn(f"{month} ended more than three days ago and is not closed", "Run `metering close`.")
-    if not late:
+    if late:
+        ended = f"{late[0]} to {late[-1]} ended" if len(late) > 1 else f"{late[0]} ended"
+        are = "are" if len(late) > 1 else "is"
+        yield warn(f"{ended} more than three days ago and {are} not closed", "Run `metering close`.")
+    else:
         told = f"closed up to {closed[-1]}" if closed else "no month is closed"
         yield ok(told + "".join(f"; {month} can be closed" for month in waiting_months))
 
