@@ -176,3 +176,16 @@ def test_a_file_has_the_format_that_it_is_named_for(billed: Home, tmp_path: Path
 
 def test_what_is_offered_as_a_format_can_be_written() -> None:
     assert {"table", *FILES} == {*render._TEXTS, *render._FILES}
+
+
+COMMANDS = (
+    "init ingest quarantine usage close collect nightly report invoice explain accounts funds prices refund void"
+    " credit-note write-off dispute reconcile verify runs status doctor schema export sql simulate backup restore"
+    " upgrade compact gc demo"
+)
+"""Section 9 of the contract."""
+
+
+def test_there_are_the_commands_of_the_contract(billed: Home) -> None:
+    assert sorted(app.commands) == sorted(COMMANDS.split())
+    assert call("--home", str(billed.path), "runs").stdout == billed.run("report", "runs").stdout != ""

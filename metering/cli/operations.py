@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from metering.cli.app import Context, app, command, group
+from metering.cli.finance import print_report
 from metering.cli.options import month_of, output_format, printed
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, wrong_value
 from metering.values import counted
@@ -26,6 +27,13 @@ def status(context: Context) -> int:
     for sentence in sentences(context.open()):
         click.echo(sentence)
     return DONE
+
+
+@command(app, "runs")
+@printed
+def runs(context: Context, format: str | None, output: str | None) -> int:
+    """What ran, when, and how it ended: the report `runs`."""
+    return print_report(context, "runs", format=format, output=output)
 
 
 @command(app, "doctor")
