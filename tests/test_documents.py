@@ -232,7 +232,7 @@ def test_a_sum_stands_below_a_row_on_each_page(corrected: Home) -> None:
     line = document["lines"][0]
     document["lines"], line["snapshots"] = [line], line["snapshots"][:1]
     (snapshot,) = line["snapshots"]
-    for rows in range(14, 17):
+    for rows in range(13, 16):
         line["snapshots"] = [snapshot] * (rows // 2)
         if rows % 2:
             line["snapshots"][0] = {**snapshot, "stretches": snapshot["stretches"] * 2}
@@ -250,6 +250,22 @@ def test_a_credit_note(corrected: Home) -> None:
     assert found["corrects"]["invoice"] == FIRST
     text = pdf_text(written(corrected, NOTE, "pdf"))
     assert "Credit note" in text and FIRST in text and "11.00" in text and "Out of order" in text
+
+
+def test_what_was_done_to_an_invoice_stands_on_it(corrected: Home, billed: Home) -> None:
+    """Also a credit note that changes nothing of what is owed, and each thing once."""
+    page = Page(written(corrected, FIRST, "html").decode()).text
+    assert page.count("Credit note: Out of order") == page.count(NOTE) == 1
+    billed.run("void", FIRST, "--reason", "Wrong customer")
+    assert Page(written(billed, FIRST, "html").decode()).text.count("VOID-000001") == 1
+    billed.accounts("acc-9,USD,0,")
+    billed.events("2026-06-02 ready s9 acc=acc-9 gb=100\n", "june.jsonl")
+    billed.now = "2026-07-01T08:00:00Z"
+    billed.run("close", "2026-06", exit_code=None)
+    (number,) = [row["invoice"] for row in billed.report("invoices", "--account", "acc-9")]
+    billed.run("write-off", number, "--reason", "gone")
+    page = Page(written(billed, number, "html").decode()).text
+    assert "Written off: nothing is asked for any more." in page and page.count("WO-000001") == 1
 
 
 def test_a_void_invoice_is_marked(billed: Home) -> None:

@@ -16,7 +16,7 @@ STATUS = {
     "open": "Open: {due} {currency} are owed.",
     "carried": "Carried: {due} {currency} are too little to charge; the next invoice brings them forward.",
     "void": "Void: this invoice was taken back.",
-    "uncollectible": "Written off: {due} {currency} are owed.",
+    "uncollectible": "Written off: nothing is asked for any more.",
 }
 ATTEMPTS = {
     "unknown": "Card asked, without an answer yet",
@@ -173,10 +173,11 @@ def _show_standing(made: Row, zone: ZoneInfo) -> None:
         for p in standing["payments"]
         if p["status"] != "succeeded"
     ]
+    told = {m["document"] for m in standing["movements"]}
     rows += [
         (c["at"], f"{c['kind'].replace('_', ' ').capitalize()}{_because(c['reason'])}", c["correction"], c["amount"])
         for c in standing["corrections"]
-        if c["kind"] not in ("credit_note", "void", "write_off")
+        if c["correction"] not in told
     ]
     standing["rows"] = [
         {"day": day(at, zone), "what": what, "document": document, "amount": amount}
