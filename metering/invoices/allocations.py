@@ -26,7 +26,7 @@ def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
     Needs the relations `lines` (the lines), `snapshot_usage` (usage as it is billed), `rated` (what priced each
     stretch of it), and `issued_lines` with `issued_shares` (what was billed of the lines' months before).
     """
-    found = answer(con, compose(con, sql("invoices", "line_snapshots"), "usage"), few=False)
+    found = answer(con, compose(con, sql("invoices", "line_snapshots"), "usage"))
     amounts = array("q")
     for _, line in groupby(_rows(found), key=itemgetter(0, 1)):
         members = list(line)

@@ -24,8 +24,6 @@ _opening = Lock()
 
 FEW = "few_events"
 """A relation that a connection has where its events fit into memory easily."""
-_VECTOR = 2048
-"""Rows that DuckDB hands on at once."""
 
 
 def connect(
@@ -81,20 +79,21 @@ def has(con: duckdb.DuckDBPyConnection, name: str) -> bool:
     return True
 
 
-def answer(con: duckdb.DuckDBPyConnection, query: str, *, few: bool = True) -> pa.Table:
+def answer(con: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
     """The rows of a query, in the order that it asks for.
 
-    Few of them (over FEW events an answer has few) are asked for without a relation, which would be bound twice. But
-    then several threads mix up the vectors of an answer with more than one, whatever is said of its order: it is
-    asked for again.
+    Over FEW events it is asked for without a relation, which would be bound twice. Several threads mix up the vectors
+    of such an answer, unless rows are to stay as they were given.
     """
-    if few or has(con, FEW):
+    if not has(con, FEW):
+        return con.sql(query).to_arrow_table()
+    con.execute("SET SESSION preserve_insertion_order = true")
+    try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Arrow output on a DB-API result")
-            found: pa.Table = con.execute(query).to_arrow_table()
-        if found.num_rows <= _VECTOR:
-            return found
-    return con.sql(query).to_arrow_table()
+            return con.execute(query).to_arrow_table()
+    finally:
+        con.execute("RESET SESSION preserve_insertion_order")
 
 
 def view(con: duckdb.DuckDBPyConnection, name: str, query: str) -> None:

@@ -1,5 +1,6 @@
 -- One snapshot in one month of usage, as invoiced so far, with what is known of it now.
--- Only the few that have turned out to have no usage in the month are looked for among all lifespans.
+-- Only the few that have turned out to have no usage in the month are looked for among all lifespans: where there are
+-- none, the semi join reads no lifespan.
 SELECT
     month, account_id, project_id, region, sku, snapshot_id, name, size_bytes, ready_at, ended_at,
     byte_micros AS gb_hours, 1 AS snapshots
@@ -12,6 +13,10 @@ SELECT
     b.byte_micros, 1
 FROM billed_shares AS b
 CROSS JOIN scope
-LEFT JOIN names AS n ON n.snapshot_id = b.snapshot_id
+LEFT JOIN (
+    SELECT names.*
+    FROM names
+    SEMI JOIN (SELECT snapshot_id FROM billed_shares WHERE used_id IS NULL) AS unused USING (snapshot_id)
+) AS n ON n.snapshot_id = b.snapshot_id
 WHERE b.used_id IS NULL
 ORDER BY month, account_id, project_id, region, sku, snapshot_id

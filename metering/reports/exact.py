@@ -7,7 +7,9 @@ fit 38 digits is an error, never a figure.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from math import gcd
 
 import pyarrow as pa
@@ -20,8 +22,8 @@ MONEY_PLACES = 3
 """Places of money as a decimal: no currency has more."""
 
 _MINOR = '"minor digits"'
-_MANY = 10_000
-"""Rows from which on it pays to have no copy of them."""
+_PART = 2**17
+"""Rows that are converted at once."""
 
 _Value = Callable[[ReportColumn], str]
 """What makes an SQL expression of a column."""
@@ -51,11 +53,20 @@ def exact_select(report: Report, gigabyte_bytes: int, rows: str) -> str:
 
 
 def _converted(report: Report, rows: pa.Table, gigabyte_bytes: int, value: _Value) -> pa.Table:
+    """The rows with each value converted: many rows in parts side by side, each on one thread, which keeps order."""
     from metering.lake import answer, connect
 
-    con = connect(ordered=True)
-    con.register("report_rows", _in_gb_hours(report, rows, gigabyte_bytes))
-    return answer(con, _select(report, value, "report_rows"), few=rows.num_rows < _MANY)
+    def converted(part: pa.Table) -> pa.Table:
+        con = connect(ordered=True)
+        con.register("report_rows", _in_gb_hours(report, part, gigabyte_bytes))
+        return answer(con, _select(report, value, "report_rows"))
+
+    if rows.num_rows <= _PART:
+        return converted(rows)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return pa.concat_tables(
+            pool.map(converted, (rows.slice(start, _PART) for start in range(0, rows.num_rows, _PART)))
+        )
 
 
 def _in_gb_hours(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:

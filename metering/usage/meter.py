@@ -48,8 +48,6 @@ _GIVEN = {
 """The columns of the small relations that are handed in."""
 
 
-_SHORT = {"chosen_usage", "chosen_stretch_usage", "anomalies"}
-"""Relations with few rows beside the events that they are made of."""
 _SUMS = {"byte_micros", "remaining"}
 EVER = -(2**63) + 1
 """An instant before all others: nothing had ended by then."""
@@ -285,7 +283,7 @@ def _ask(con: duckdb.DuckDBPyConnection, name: str, *sort: str) -> pa.Table:
     order = ", ".join(f"{column} NULLS FIRST" for column in sort)
     try:
         query = compose(con, every(name, order=order), "usage")
-        table = answer(con, query, few=name in _SHORT)
+        table = answer(con, query)
         for column in _SUMS.intersection(table.column_names):
             # DuckDB 1.5 lets a sum grow a little past 38 digits.
             table.column(column).validate(full=True)
