@@ -1,4 +1,4 @@
-"""The price lists that closed months keep, and the guard over them."""
+"""The price lists that closed months keep, and the one that a person takes into force for such a month."""
 
 from __future__ import annotations
 
