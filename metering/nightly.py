@@ -21,7 +21,7 @@ from metering.lake.compaction import NIGHTLY_MOST, NIGHTLY_PARTS, compact
 from metering.ledger.tables import metadata
 from metering.payments.adopt import check_gateway
 from metering.payments.collect import collect
-from metering.reports.ask import Desk, at_desk
+from metering.reports.ask import Reader, with_reader
 from metering.state import advance
 from metering.telling.notices import tell_all
 from metering.values import counted, format_instant
@@ -95,7 +95,7 @@ def _lifespans(home: Home, run: Run, say: Say) -> int:
 
 def _usage(home: Home, run: Run, say: Say) -> int:
     """Tell what cannot be billed, and how much is anomalous; only what no night has told before needs a person."""
-    found, anomalies = at_desk(home, _look)
+    found, anomalies = with_reader(home, _look)
     told_path = home.lake.root / "state" / "unbillable.json"
     told = _told(told_path)
     for reason, account, sku, region in sorted(found):
@@ -117,11 +117,11 @@ def _told(path: Path) -> set[tuple[str, str, str, str]]:
         return set()
 
 
-def _look(desk: Desk) -> tuple[set[tuple[str, str, str, str]], int]:
+def _look(reader: Reader) -> tuple[set[tuple[str, str, str, str]], int]:
     """What cannot be billed, and the number of anomalies: both by the same usage."""
-    desk.prepare("anomalies")
-    anomalies = count(desk.con, every("found_anomalies"))
-    return {(reason, usage.account_id, usage.sku, usage.region) for reason, usage in desk.unbillable}, anomalies
+    reader.prepare("anomalies")
+    anomalies = count(reader.con, every("found_anomalies"))
+    return {(reason, usage.account_id, usage.sku, usage.region) for reason, usage in reader.unbillable}, anomalies
 
 
 def _collect(home: Home, run: Run, say: Say) -> int:

@@ -316,6 +316,12 @@ def test_the_guide_leads_to_what_is_there() -> None:
     assert [room for room in ORDER if f"`{room}`" not in rooms] == []
 
 
+def test_a_table_of_a_rooms_files_is_whole() -> None:
+    tables = {path.parent: path.read_text().partition("| file |")[2] for path in HOUSE.glob("*/README.md")}
+    whole = {room: {path.name for path in room.glob("*.py")} - {"__init__.py"} for room, text in tables.items() if text}
+    assert whole and {room: {*re.findall(r"`(\w+\.py)`", tables[room])} for room in whole} == whole
+
+
 def left_out(file: str, text: str) -> list[str]:
     """The patterns of what the default suite leaves out of a file that fit none of its tests."""
     tests = [name for name in defined(text) if name.startswith("test_")]

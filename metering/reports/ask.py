@@ -66,23 +66,25 @@ class Filter:
 def ask(home: Home, name: str, wanted: Filter = Filter()) -> pa.Table:
     """The rows of a report, sorted: money in minor units, usage in byte-microseconds, instants in microseconds."""
 
-    def rows(desk: Desk) -> pa.Table:
-        desk.prepare(name)
-        return answer(desk.con, desk.query(name))
+    def rows(reader: Reader) -> pa.Table:
+        reader.prepare(name)
+        return answer(reader.con, reader.query(name))
 
-    return at_desk(home, rows, wanted)
+    return with_reader(home, rows, wanted)
 
 
-def at_desk(home: Home, task: Callable[[Desk], Answer], wanted: Filter = Filter(), *, several: bool = False) -> Answer:
-    """What is done at a desk; done again with all events where files of the state are gone or damaged."""
-    desk = Desk(home, wanted, several=several)
+def with_reader(
+    home: Home, task: Callable[[Reader], Answer], wanted: Filter = Filter(), *, several: bool = False
+) -> Answer:
+    """What a task reads through a reader; read again from all events where files of the state are gone or damaged."""
+    reader = Reader(home, wanted, several=several)
     try:
-        return task(desk)
+        return task(reader)
     except BROKEN:
-        if not desk.is_kept:
+        if not reader.is_kept:
             raise
-    desk.con.close()
-    return task(Desk(home, replace(wanted, all_events=True), several=several))
+    reader.con.close()
+    return task(Reader(home, replace(wanted, all_events=True), several=several))
 
 
 def report_name(
@@ -120,7 +122,7 @@ def state_of(home: Home) -> dict[str, str]:
     }
 
 
-class Desk:
+class Reader:
     """One connection with the relations that reports read, each opened once."""
 
     def __init__(self, home: Home, wanted: Filter = Filter(), *, several: bool = False) -> None:
@@ -398,23 +400,23 @@ class Desk:
 
 
 _SOURCES: dict[str, Callable[..., None]] = {
-    "usage": Desk.usage,
-    "usage-by-project": Desk.usage,
-    "usage-by-snapshot": Desk.usage_by_snapshot,
-    "usage-by-day": Desk.usage_by_day,
-    "anomalies": Desk.anomalies,
-    "quarantine": Desk.quarantine,
-    "forecast": Desk.forecast,
-    "idle": Desk.idle,
+    "usage": Reader.usage,
+    "usage-by-project": Reader.usage,
+    "usage-by-snapshot": Reader.usage_by_snapshot,
+    "usage-by-day": Reader.usage_by_day,
+    "anomalies": Reader.anomalies,
+    "quarantine": Reader.quarantine,
+    "forecast": Reader.forecast,
+    "idle": Reader.idle,
 }
 
-_OF_ALLOCATIONS: dict[str, Callable[[Desk, str], None]] = {
-    "allocations": Desk.allocations,
-    "snapshot-lines": Desk.allocations,
-    "billed-usage": Desk.billed,
-    "billed-usage-by-project": Desk.billed,
-    "billed-usage-by-snapshot": Desk.billed_and_used,
-    "usage-difference": Desk.difference,
+_OF_ALLOCATIONS: dict[str, Callable[[Reader, str], None]] = {
+    "allocations": Reader.allocations,
+    "snapshot-lines": Reader.allocations,
+    "billed-usage": Reader.billed,
+    "billed-usage-by-project": Reader.billed,
+    "billed-usage-by-snapshot": Reader.billed_and_used,
+    "usage-difference": Reader.difference,
 }
 _OF_INVOICES = {"invoices", "invoice-lines", "payments", "receivables", "revenue"}
 """Reports that read nothing but what belongs to the invoices asked for."""

@@ -24,7 +24,7 @@ from metering import __version__
 from metering.home import Home
 from metering.lake import attached, count, every, single
 from metering.lake.files import sha256_of
-from metering.reports.ask import Desk
+from metering.reports.ask import Reader
 from metering.shipped import shipped
 from metering.sql import sql
 from metering.state.files import Store
@@ -77,11 +77,11 @@ class Before:
         return every(f"before.{table}", cut=f"month < '{self.first}'")
 
 
-def note_of(desk: Desk) -> Note | None:
-    """What a file that is made at this desk is made of; None where the next run could not carry anything over."""
-    if not desk.is_kept:
+def note_of(reader: Reader) -> Note | None:
+    """What a file read through this reader is made of; None where the next run could not carry anything over."""
+    if not reader.is_kept:
         return None
-    home = desk.home
+    home = reader.home
     last = home.lake.manifest().last_batch
     return Note(
         written_by=f"{__version__} {duckdb.__version__} {_what_is_said()}",
@@ -89,7 +89,7 @@ def note_of(desk: Desk) -> Note | None:
         batch=last,
         mark=home.lake.manifest().mark(last),
         now=home.now,
-        billed=[str(value) for value in desk.con.execute(sql("reports", "billed_state")).fetchall()[0]],
+        billed=[str(value) for value in reader.con.execute(sql("reports", "billed_state")).fetchall()[0]],
     )
 
 
@@ -114,38 +114,38 @@ def leave_note(home: Home, note: Note | None, file: Path) -> None:
 
 
 @contextmanager
-def earlier(desk: Desk, note: Note | None, file: Path) -> Iterator[Before | None]:
+def earlier(reader: Reader, note: Note | None, file: Path) -> Iterator[Before | None]:
     """The file before, if anything of it can be carried over."""
-    before = None if note is None else _before(desk, note, file)
+    before = None if note is None else _before(reader, note, file)
     if before is None:
         yield None
         return
-    with attached(desk.con, file, "before", "(READ_ONLY)"):
-        lost = single(desk.con, sql("reports", "not_carried").format(first=before.first, since=before.since))
+    with attached(reader.con, file, "before", "(READ_ONLY)"):
+        lost = single(reader.con, sql("reports", "not_carried").format(first=before.first, since=before.since))
         yield replace(before, is_billed_alike=before.is_billed_alike and not lost)
 
 
-def _before(desk: Desk, note: Note, file: Path) -> Before | None:
+def _before(reader: Reader, note: Note, file: Path) -> Before | None:
     try:
-        last = msgspec.json.decode((Store(desk.home.lake).root / NOTE).read_bytes(), type=Note)
+        last = msgspec.json.decode((Store(reader.home.lake).root / NOTE).read_bytes(), type=Note)
         if (last.written_by, last.billing) != (note.written_by, note.billing):
             return None
-        if last.now > note.now or last.batch > note.batch or last.mark != desk.home.lake.manifest().mark(last.batch):
+        if last.now > note.now or last.batch > note.batch or last.mark != reader.home.lake.manifest().mark(last.batch):
             return None
         if sha256_of(file) != last.sha256:
             return None
     except (OSError, msgspec.MsgspecError):
         return None
-    told = _told_since(desk, last.batch, note.batch)
-    zone = desk.home.config.billing.zone
+    told = _told_since(reader, last.batch, note.batch)
+    zone = reader.home.config.billing.zone
     first = Month.of(last.now if told is None else min(told, last.now), zone)
-    closed = single(desk.con, sql("reports", "last_closed"))
+    closed = single(reader.con, sql("reports", "last_closed"))
     return Before(first, first.bounds(zone)[0], note.now, last.billed == note.billed, closed < str(first))
 
 
-def _told_since(desk: Desk, after: int, through: int) -> int | None:
+def _told_since(reader: Reader, after: int, through: int) -> int | None:
     """The earliest instant that the events of some batches tell of."""
-    con, lake = desk.con, desk.home.lake
+    con, lake = reader.con, reader.home.lake
     lake.attach_events(con, "new_events", after, through)
     retracting = count(con, every("new_events", cut="type = 'event.retracted'"))
     lake.attach_events(con, "retractable_events", 0, through if retracting else 0)

@@ -19,7 +19,7 @@ from metering.charges.prices import SKUS
 from metering.errors import UsageError, unwritable
 from metering.home import Home
 from metering.lake import every
-from metering.reports.ask import Desk, Filter
+from metering.reports.ask import Filter, Reader
 from metering.reports.catalog import Report, ReportColumn
 from metering.reports.query import Queried
 from metering.reports.render import write
@@ -36,19 +36,19 @@ def write_focus(home: Home, month: Month, folder: str, format: str) -> Iterator[
 
     Raises UsageError for a month that is not closed.
     """
-    desk = Desk(home, Filter(month, month))
-    desk.ledger(*(sql("reports", f"focus-{dataset}") for dataset in DATASETS))
-    desk.prepare("allocations")
-    _check_closed(desk.con, month)
-    desk.con.register("given", _given(home))
-    desk.con.register("currency_units", _units())
-    desk.con.register("skus", pa.table({"sku": list(SKUS), "called": list(SKUS.values())}))
+    reader = Reader(home, Filter(month, month))
+    reader.ledger(*(sql("reports", f"focus-{dataset}") for dataset in DATASETS))
+    reader.prepare("allocations")
+    _check_closed(reader.con, month)
+    reader.con.register("given", _given(home))
+    reader.con.register("currency_units", _units())
+    reader.con.register("skus", pa.table({"sku": list(SKUS), "called": list(SKUS.values())}))
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from None
     for dataset in DATASETS:
-        answer = _answer(desk.con.sql(desk.query(f"focus-{dataset}")).to_arrow_table())
+        answer = _answer(reader.con.sql(reader.query(f"focus-{dataset}")).to_arrow_table())
         path = Path(folder, f"focus-{dataset}-{month}.{format}")
         part = path.with_name(f".{path.name}.part")
         write(answer, format, str(part))

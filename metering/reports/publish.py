@@ -32,7 +32,7 @@ from metering.lake import (
     write_table,
     write_view,
 )
-from metering.reports.ask import Desk, at_desk, state_of
+from metering.reports.ask import Reader, state_of, with_reader
 from metering.reports.catalog import GIVEN, Report, reports
 from metering.reports.earlier import AS_BEFORE, Before, Note, earlier, leave_note, note_of
 from metering.reports.exact import exact_select
@@ -72,7 +72,7 @@ def publish(home: Home) -> Path:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        note = at_desk(home, lambda desk: _build(desk, part, path), several=True)
+        note = with_reader(home, lambda reader: _build(reader, part, path), several=True)
         sync(part)
         leave_note(home, note, part)
         part.replace(path)
@@ -110,22 +110,25 @@ def publish_reports(home: Home, run: Run, say: Callable[[str], None]) -> int:
     return DONE
 
 
-def _build(desk: Desk, part: Path, path: Path) -> Note | None:
+def _build(reader: Reader, part: Path, path: Path) -> Note | None:
     """Write every report into a new file; what the next run may want to know of it."""
     _sweep(path, os.getpid())
-    desk.ledger(*(sql("reports", name) for name in (*(report.name for report in published()), "billed_state")))
-    desk.lifespans()
-    note = note_of(desk)
-    with attached(desk.con, part, "published", f"(STORAGE_VERSION '{STORAGE}')"), earlier(desk, note, path) as before:
-        _build_usage(desk, before)
+    reader.ledger(*(sql("reports", name) for name in (*(report.name for report in published()), "billed_state")))
+    reader.lifespans()
+    note = note_of(reader)
+    with (
+        attached(reader.con, part, "published", f"(STORAGE_VERSION '{STORAGE}')"),
+        earlier(reader, note, path) as before,
+    ):
+        _build_usage(reader, before)
         for report in published():
             if report.name not in OF_USAGE:
-                _create(desk, report, before)
+                _create(reader, report, before)
         # Another connection, which has no relation that a view would take for the table of its name.
-        with closing(desk.con.cursor()) as con, together(con):
+        with closing(reader.con.cursor()) as con, together(con):
             for report in published():
                 describe(con, report, "published.")
-            _stamp(con, state_of(desk.home))
+            _stamp(con, state_of(reader.home))
     return note
 
 
@@ -134,57 +137,57 @@ OF_USAGE = (*OF_MONTHS, "usage-difference", "billed-usage-by-snapshot", "usage-b
 """The reports that share what is computed of usage."""
 
 
-def _build_usage(desk: Desk, before: Before | None) -> None:
+def _build_usage(reader: Reader, before: Before | None) -> None:
     """The tables about usage: of the months from which on anything can have changed."""
-    con, known = desk.con, reports()
+    con, known = reader.con, reports()
     since = before.first if before else None
-    desk.ask_months(since)
-    desk.usage(since, alive_after=before.alive_after if before else None)
+    reader.ask_months(since)
+    reader.usage(since, alive_after=before.alive_after if before else None)
     table(con, "project_usage", compose(con, every("project_usage"), "usage"))
     for name in OF_MONTHS:
-        _fill(desk, known[name], before)
+        _fill(reader, known[name], before)
     billed = before if before and before.is_billed_alike else None
     if billed is not before:
         drop(con, "project_usage")
-        desk.ask_months(None)
-        desk.difference("usage-difference")
-    _fill(desk, known["usage-difference"], billed)
+        reader.ask_months(None)
+        reader.difference("usage-difference")
+    _fill(reader, known["usage-difference"], billed)
     drop(con, "project_usage")
-    desk.allocations("billed-usage-by-snapshot")
+    reader.allocations("billed-usage-by-snapshot")
     if billed is None or not billed.is_closed_before:
         # What was billed may have turned out to end before the months.
-        desk.usage(since, alive_after=meter.EVER)
+        reader.usage(since, alive_after=meter.EVER)
     view(con, "usage_by_snapshot", sql("reports", "published_sizes"))
-    _fill(desk, known["billed-usage-by-snapshot"], billed)
+    _fill(reader, known["billed-usage-by-snapshot"], billed)
     drop(con, "usage_by_snapshot", "VIEW")
-    desk.usage_by_day(since)
-    _fill(desk, known["usage-by-day"], before)
-    desk.ask_months(None)
+    reader.usage_by_day(since)
+    _fill(reader, known["usage-by-day"], before)
+    reader.ask_months(None)
 
 
-def _create(desk: Desk, report: Report, before: Before | None) -> None:
+def _create(reader: Reader, report: Report, before: Before | None) -> None:
     """The table of a report; taken as it was where nothing that it is made of has changed."""
     if before and before.is_billed_alike and report.name in AS_BEFORE:
-        write_table(desk.con, f"published.{table_name(report)}", every(f"before.{table_name(report)}"))
+        write_table(reader.con, f"published.{table_name(report)}", every(f"before.{table_name(report)}"))
         return
-    desk.prepare(report.name)
-    _fill(desk, report, None)
+    reader.prepare(report.name)
+    _fill(reader, report, None)
 
 
-def _fill(desk: Desk, report: Report, before: Before | None) -> None:
-    """The table of a report for which the desk is prepared, behind those rows of before that still hold."""
+def _fill(reader: Reader, report: Report, before: Before | None) -> None:
+    """The table of a report for which the reader is prepared, behind those rows of before that still hold."""
     name = f"published.{table_name(report)}"
-    rows = exact_rows(desk, report)
+    rows = exact_rows(reader, report)
     if before is None:
-        write_table(desk.con, name, rows)
+        write_table(reader.con, name, rows)
     else:
-        write_table(desk.con, name, before.rows(table_name(report)))
-        add(desk.con, name, rows)
+        write_table(reader.con, name, before.rows(table_name(report)))
+        add(reader.con, name, rows)
 
 
-def exact_rows(desk: Desk, report: Report) -> str:
-    """The SELECT that gives a report's rows with exact types; the desk is prepared for it."""
-    return exact_select(report, desk.home.config.billing.gigabyte_bytes, desk.query(report.name))
+def exact_rows(reader: Reader, report: Report) -> str:
+    """The SELECT that gives a report's rows with exact types; the reader is prepared for it."""
+    return exact_select(report, reader.home.config.billing.gigabyte_bytes, reader.query(report.name))
 
 
 def describe(con: duckdb.DuckDBPyConnection, report: Report, where: str = "") -> None:

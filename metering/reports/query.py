@@ -15,7 +15,7 @@ import pyarrow as pa
 from metering.errors import UsageError
 from metering.home import Home
 from metering.lake import connect, every, nothing, write_table
-from metering.reports.ask import Desk, at_desk
+from metering.reports.ask import Reader, with_reader
 from metering.reports.catalog import Report, ReportColumn
 from metering.reports.publish import KINDS, describe, exact_rows, published, table_name
 from metering.sql import sql
@@ -53,7 +53,7 @@ def query_reports(home: Home, query: str, about: dict[str, str] | None = None) -
     con = duckdb.connect(":memory:", config={"autoinstall_known_extensions": False})
     con.execute("SET TimeZone = 'UTC'")
     _check_reading(con, query)
-    at_desk(home, lambda desk: _give_reports(con, desk, query), several=True)
+    with_reader(home, lambda reader: _give_reports(con, reader, query), several=True)
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     try:
@@ -80,16 +80,16 @@ def _check_reading(con: duckdb.DuckDBPyConnection, query: str) -> None:
         )
 
 
-def _give_reports(con: duckdb.DuckDBPyConnection, desk: Desk, query: str) -> None:
+def _give_reports(con: duckdb.DuckDBPyConnection, reader: Reader, query: str) -> None:
     """Every report as a table; those that the query names have their rows."""
     named = [report for report in published() if _is_named(report, query)]
     if named:
-        desk.ledger(*(sql("reports", report.name) for report in named))
+        reader.ledger(*(sql("reports", report.name) for report in named))
     for report in published():
         name = table_name(report)
         if report in named:
-            desk.prepare(report.name)
-            con.register("rows_of_report", desk.con.sql(exact_rows(desk, report)).to_arrow_table())
+            reader.prepare(report.name)
+            con.register("rows_of_report", reader.con.sql(exact_rows(reader, report)).to_arrow_table())
             write_table(con, name, every("rows_of_report"))
             con.unregister("rows_of_report")
         else:
