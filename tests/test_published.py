@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from homes import Home
 from hypothesis import HealthCheck, given, settings
+from readme import README
 from reference import Event
 from test_state_properties import nights, take
 
@@ -147,6 +148,14 @@ def test_sql_is_exact_and_current(closed: Home) -> None:
     closed.run("ingest", now="2026-06-01T09:00:00Z")
     query = "SELECT gb_hours FROM \"usage-by-snapshot\" WHERE snapshot_id = 's2'"
     assert closed.run("sql", query, now="2026-06-01T09:00:00Z").stdout == "gb_hours\n2.000000000\n"
+
+
+def test_a_notebook_opens_it_as_the_readme_says(closed: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every digit of money."""
+    (row,) = [line for line in README.read_text("utf-8").splitlines() if line.lstrip().startswith("| a notebook |")]
+    monkeypatch.chdir(closed.path)
+    rows = eval(row.split("`")[1], {"duckdb": duckdb})
+    assert list(rows.total) == [Decimal("81.840"), Decimal("2604.000")]
 
 
 def test_what_a_query_may_give_fits_every_format(closed: Home) -> None:
