@@ -171,7 +171,10 @@ def test_a_card_that_is_sure_to_fail(well: Home) -> None:
     only(well, "cards", "warn", "acc-2", "neither card")
     # To be paid: 200 GB x 720 h x 0.000068 = 9.792.
     well.run("funds", "add", "acc-2", "1.00", "--reference", "t")
-    only(well, "money", "warn", "acc-2 has no card, and 8.79 USD too little for what 2026-06")
+    only(well, "money", "warn", "acc-2 has no card, and 8.79 USD too little for what 2026-06 is to cost it")
+    # And July's 744 h: 10.1184.
+    (later,) = found(well, now="2026-07-02T00:00:00Z")["money"]
+    assert later[1] == "acc-2 has no card, and 18.91 USD too little for what 2026-06 to 2026-07 are to cost it"
     well.run("funds", "add", "acc-2", "8.79", "--reference", "u")
     found(well, exit_code=0)
 

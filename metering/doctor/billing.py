@@ -121,13 +121,13 @@ def money(home: Home) -> Iterator[Finding]:
     with home.book.read() as ledger:
         known = current_accounts(ledger)
         held = _with_money(ledger)
-    short = [
-        f"{row['account_id']} has no card, and {format_money(int(row['card_forecast']), row['currency'])}"
-        f" {row['currency']} too little for what {row['month']} is to cost it"
-        for row in found
-        if (row["card_forecast"] or 0) > 0 and row["account_id"] in held
-        if not (known[row["account_id"]]["payment_method"] and known[row["account_id"]]["payment_customer"])
-    ]
+    lacking: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in found:
+        account = known[row["account_id"]]
+        if (row["card_forecast"] or 0) > 0 and row["account_id"] in held:
+            if not (account["payment_method"] and account["payment_customer"]):
+                lacking[row["account_id"]].append(row)
+    short = [_too_little(account, rows) for account, rows in lacking.items()]
     yield from (warn(what, "Ask for a top-up or a card before the 1st.") for what in _few(short))
     limits = home.config.close.max_invoice
     large = [
@@ -142,6 +142,13 @@ def money(home: Home) -> Iterator[Finding]:
     )
     if not short and not large:
         yield ok(f"{counted(len(found), 'invoice')} to come, none beyond what its account can pay or a limit allows")
+
+
+def _too_little(account: str, forecast: list[dict[str, Any]]) -> str:
+    currency, months = forecast[0]["currency"], [row["month"] for row in forecast]
+    are = f"{months[0]} is" if len(months) == 1 else f"{months[0]} to {months[-1]} are"
+    lack = format_money(sum(int(row["card_forecast"]) for row in forecast), currency)
+    return f"{account} has no card, and {lack} {currency} too little for what {are} to cost it"
 
 
 def sources(home: Home) -> Iterator[Finding]:
