@@ -124,9 +124,9 @@ def money(home: Home) -> Iterator[Finding]:
     lacking: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in found:
         account = known[row["account_id"]]
-        if (row["card_forecast"] or 0) > 0 and row["account_id"] in held:
-            if not (account["payment_method"] and account["payment_customer"]):
-                lacking[row["account_id"]].append(row)
+        has_card = account["payment_method"] and account["payment_customer"]
+        if (row["card_forecast"] or 0) > 0 and row["account_id"] in held and not has_card:
+            lacking[row["account_id"]].append(row)
     short = [_too_little(account, rows) for account, rows in lacking.items()]
     yield from (warn(what, "Ask for a top-up or a card before the 1st.") for what in _few(short))
     limits = home.config.close.max_invoice
