@@ -60,6 +60,18 @@ def opened(path: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(str(path), read_only=True)
 
 
+@pytest.mark.parametrize("gone", ["allocations", "invoice_lines", "*"])
+def test_what_was_billed_is_told_also_before_a_close_has_written_its_files(closed: Home, gone: str) -> None:
+    """A close that was killed after its commit leaves files unwritten, and so may a hand that deletes one."""
+    for file in (closed.path / "lake" / "closes" / "2026-05").glob(f"{gone}.parquet"):
+        file.unlink()
+    used = [("acc-1", "s1", "74400.000000000"), ("acc-j", "j1", "5208.000000000")]
+    rows = closed.report("usage", "--billed", "--by", "snapshot")
+    assert [(row["account_id"], row["snapshot_id"], row["gb_hours"]) for row in rows] == used
+    assert closed.column("usage", "gb_hours", "--billed") == [hours for *_, hours in used]
+    assert closed.column("allocations", "amount") == ["74.40", "2604"]
+
+
 def test_the_file_explains_itself_anywhere(closed: Home, tmp_path: Path) -> None:
     """The close wrote it; copied away from a home that is gone, it has every report with every sentence."""
     copied = tmp_path / "elsewhere.duckdb"

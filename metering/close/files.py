@@ -83,14 +83,18 @@ def publish(home: Home, month: str, made: dict[str, pa.Table] | None = None) -> 
     missing = unpublished(home, month)
     if not missing:
         return []
-    tables = _made_again(home, month, missing) if made is None else made
+    tables = made_again(home, month, missing) if made is None else made
     for name in missing:
         home.lake.write_table(path_of(month, name), tables.pop(name))
         failpoint("close.during_files")
     return missing
 
 
-def _made_again(home: Home, month: str, missing: list[str]) -> dict[str, pa.Table]:
+def made_again(home: Home, month: str, missing: list[str]) -> dict[str, pa.Table]:
+    """The tables of files of a closed month, from the ledger and the events.
+
+    Raises MeteringError if they are not what the close recorded.
+    """
     with home.book.read() as con:
         recorded = {row["name"]: row["content_hash"] for row in rows(con, "close_files", month=month)}
         made = {"invoices": ledger_invoices(con, month), "invoice_lines": ledger_lines(con, month)}

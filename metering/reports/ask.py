@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from metering.charges.rating import Unbillable
-from metering.close.files import path_of
+from metering.close.files import made_again, path_of
 from metering.close.unbilled import billed_months, gaps, unbillable
 from metering.errors import UsageError, meant
 from metering.home import Home
@@ -243,12 +244,15 @@ class Reader:
         self.ledger(sql("reports", name))
 
     def _of_closes(self, name: str, months: Iterable[str]) -> None:
-        found = (self.home.lake.files.find(path_of(month, name)) for month in months)
-        present = [path for path in found if path]
-        if present:
+        """The rows of one kind of file of some closes; what is missing is made again for this question."""
+        paths = {month: self.home.lake.files.find(path_of(month, name)) for month in months}
+        present = [path for path in paths.values() if path]
+        if present and len(present) == len(paths):
             give_files(self.con, name, present)
-        else:
-            self.con.register(name, empty_table(name))
+            return
+        made = [made_again(self.home, month, [name])[name] for month, path in paths.items() if path is None]
+        there = [pq.read_table(path) for path in present]
+        self.con.register(name, pa.concat_tables([empty_table(name), *there, *made]))
 
     def _is_asked(self, month: str) -> bool:
         wanted = self.wanted
