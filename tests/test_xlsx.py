@@ -61,6 +61,14 @@ def test_cells_are_typed_and_exact(tmp_path: Path) -> None:
     assert sheet.auto_filter.ref == "A1:F4"
 
 
+def test_a_day_that_spreadsheets_do_not_know_is_text(tmp_path: Path) -> None:
+    """Their calendars begin in 1900, and take that for a leap year."""
+    days = [-62_135_596_800_000_000, -2_203_891_200_000_001, -2_203_891_200_000_000]
+    made = book(tmp_path / "a.xlsx", *(("a", "USD", 1, 1, day, 1) for day in days))
+    found = [row[4].value for row in made["sample"].iter_rows(min_row=2)]
+    assert found == ["0001-01-01T00:00:00Z", "1900-02-28T23:59:59.999999Z", datetime(1900, 3, 1)]  # noqa: DTZ001
+
+
 def test_totals_are_formulas_for_each_currency(tmp_path: Path) -> None:
     """The spreadsheet adds up; a program that does not calculate reads the sums beside the formulas."""
     path = tmp_path / "a.xlsx"

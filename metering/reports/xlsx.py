@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_ROWS = 1_048_576
 MAX_TEXT = 32_767
 MAX_DIGITS = 15
+FIRST_DAY = datetime(1900, 3, 1)  # noqa: DTZ001  cells have no zone
+"""Spreadsheets do not agree on days before."""
 MADE_AT = "made at"
 """The key of `Answer.about` that dates the file."""
 
@@ -160,10 +162,11 @@ class _Workbook:
                 sheet.write_number(row, index, value, self._format(_pattern(column.kind, currency, value)))
         elif isinstance(value, float) and isfinite(value):
             sheet.write_number(row, index, value)
-        elif isinstance(value, datetime):
+        elif isinstance(value, datetime) and value >= FIRST_DAY:
             sheet.write_datetime(row, index, value, self._format("yyyy-mm-dd hh:mm:ss.000"))
         else:
-            sheet.write_string(row, index, _cut(str(value)))
+            text = f"{value.isoformat()}Z" if isinstance(value, datetime) else str(value)
+            sheet.write_string(row, index, _cut(text))
 
     @staticmethod
     def _plain(column: ReportColumn, value: int | Decimal, currency: str | None) -> str:
