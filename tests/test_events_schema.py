@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_events_lines import CASES
 
-from metering.events.judge import Fault, judge
+from metering.events.judge import RESOURCE_TYPES, TYPES, Fault, judge
 from metering.events.strict_json import parse
 from metering.shipped import shipped
 
@@ -71,3 +71,12 @@ def test_the_schema_accepts_what_the_engine_accepts(want: str, line: bytes) -> N
     if want == "bad_time" and not accepted:
         return
     assert fits(SCHEMA, value) == accepted
+
+
+def test_the_schema_has_the_types_of_the_engine() -> None:
+    """Those of events as the alternatives of one pattern."""
+    pattern = SCHEMA["properties"]["type"]["pattern"].partition(")?")[2].replace("\\", "")
+    alone = [kind for kind in re.findall(r"[a-z]+\.[a-z]+", pattern) if not kind.startswith("snapshot")]
+    of_snapshots = re.findall(r"snapshot\.\(([a-z|]+)\)", pattern)[0].split("|")
+    assert sorted([*alone, *(f"snapshot.{kind}" for kind in of_snapshots)]) == sorted(TYPES)
+    assert SCHEMA["$defs"]["ready"]["properties"]["resource_type"]["enum"] == [*RESOURCE_TYPES]
