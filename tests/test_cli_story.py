@@ -78,6 +78,11 @@ $ verify
     home.run("quarantine", "resolve", "no-such-id", "--reason", "x", exit_code=2)
 
 
+def test_a_run_that_finds_nothing_says_so(home: Home) -> None:
+    for command in ("close", "collect"):
+        assert home.run(command).stderr == f"There is nothing to {command}.\n"
+
+
 def test_bad_lines_are_put_aside_together(home: Home) -> None:
     """All that are named or none, each once; one that was aside before keeps its reason."""
     (home.path / "inbox" / "broken.jsonl").write_text("a\nb\nc\n")

@@ -55,6 +55,7 @@ BY_OTHERS = {
     "process_result_value": "SQLAlchemy",
     "dump": "psycopg",
     "format_commands": "click",
+    "resolve_command": "click",
     "format_epilog": "click",
     "redirect_request": "urllib",
     "REASONS": "test_events_lines.py: no other reason is ever given",

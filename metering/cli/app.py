@@ -263,7 +263,20 @@ def _leave(code: int) -> NoReturn:
 
 
 class Sections(click.Group):
-    """Its help lists the commands below the docstring of the file that holds them."""
+    """Its help lists the commands below the docstring of the file that holds them; a report is told to be one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            from metering.reports.catalog import reports
+
+            if args[0] not in reports():
+                raise
+            told = f"No such command '{args[0]}'. It is a report: `metering report {args[0]}`."
+            raise click.UsageError(told, ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

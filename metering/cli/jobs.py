@@ -130,6 +130,8 @@ def collect(context: Context) -> int:
         check_gateway(home, run)
         with steps(context, "accounts") as home.show:
             outcome = run_collect(home, run)
+        if not outcome.counts:
+            context.say("There is nothing to collect.")
         for sentence in card_sentences(home, run, outcome):
             run.say(sentence)
             context.say(sentence)
