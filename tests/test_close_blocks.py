@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from homes import Home
 
 from metering.close import columns
-from metering.close.columns import Columns, rows_of, table_of
+from metering.close.columns import Columns, rows_of, table_of, whole_rows_of
 from metering.close.inputs import ListDigest, digest
 from metering.lake import answer, connect, table
 from metering.lake.duck import FEW
@@ -42,6 +43,14 @@ def test_rows_become_columns_and_rows_again(count: int, monkeypatch: pytest.Monk
     for row in rows:
         grown.extend([row])
         assert list(rows_of(grown.table()))[-1] == row
+
+
+def test_usage_of_any_length_comes_out_as_integers() -> None:
+    values = [0, 1, -1, 2**63 - 1, 2**63, -(2**63), 2**64, -(2**64), 10**38 - 1, 1 - 10**38, None, 5]
+    decimals = pa.array([None if value is None else Decimal(value) for value in values], pa.decimal128(38, 0))
+    rows = pa.table({"usage": decimals, "name": pa.array(["n"] * len(values))})
+    assert list(whole_rows_of(rows)) == [(value, "n") for value in values]
+    assert list(whole_rows_of(rows.slice(3, 5))) == [(value, "n") for value in values[3:8]]
 
 
 @pytest.mark.parametrize("few", [True, False])

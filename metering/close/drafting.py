@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from heapq import merge
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, starmap
 from operator import itemgetter
 from typing import Any
 
@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from metering.charges.prices import MonthPrices, PriceKey
 from metering.charges.rating import ChargeKey, Rated, Unbillable, UsageSum, rate_usage
 from metering.charges.stored import in_force
-from metering.close.columns import Columns, blocks, rows_of
+from metering.close.columns import Columns, blocks, rows_of, whole_rows_of
 from metering.close.inputs import Inputs, ListDigest
 from metering.home import Home
 from metering.invoices.lines import USAGE, Issued, Line, add_tax, make_lines
@@ -51,11 +51,11 @@ class Draft:
 
     @property
     def subtotal_minor(self) -> int:
-        return sum(line.amount_minor for line in self.lines)
+        return sum([line.amount_minor for line in self.lines])
 
     @property
     def tax_minor(self) -> int:
-        return sum(line.tax_minor for line in self.lines)
+        return sum([line.tax_minor for line in self.lines])
 
     @property
     def total_minor(self) -> int:
@@ -213,8 +213,7 @@ def sums(con: duckdb.DuckDBPyConnection, pairs: Sequence[Pair] | None = None) ->
 
 def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
     """Usage per account × SKU × region × period, as rating takes it."""
-    for month, start, end, account, sku, region, byte_micros in rows_of(usage.select(list(UsageSum._fields))):
-        yield UsageSum(month, start, end, account, sku, region, int(byte_micros))
+    yield from starmap(UsageSum, whole_rows_of(usage.select(list(UsageSum._fields))))
 
 
 def _lines(

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from metering.charges.rating import ChargeKey, price_of, rate_usage
 from metering.charges.stored import in_force
-from metering.close.columns import rows_of, table_of
+from metering.close.columns import table_of, whole_rows_of
 from metering.close.drafting import Draft, drafts_of, issued_before, periods_of, sums
 from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
@@ -83,42 +83,47 @@ def _pending(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection) ->
 
 @dataclass
 class _Usage:
-    """Usage at its prices: charges by key, and what accounts used in a month, billable or not."""
+    """Usage up to now and up to the end of each month: charges by key, and what accounts used in a month."""
 
+    charges_to_date: dict[ChargeKey, int] = field(default_factory=lambda: defaultdict(int))
     charges: dict[ChargeKey, int] = field(default_factory=lambda: defaultdict(int))
+    used_to_date: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, month: str, account: str, key: ChargeKey | None, byte_micros: int) -> None:
-        """Add usage; without a key it cannot be billed."""
-        self.used[month, account] += byte_micros
+    def add(self, month: str, account: str, key: ChargeKey | None, past: int | None, ahead: int) -> None:
+        """Add usage up to now, if there is any, and what is still to come; without a key it cannot be billed."""
+        used = (month, account)
+        if past is not None:
+            self.used_to_date[used] += past
+            if key is not None:
+                self.charges_to_date[key] += past
+            ahead += past
+        self.used[used] += ahead
         if key is not None:
-            self.charges[key] += byte_micros
+            self.charges[key] += ahead
 
 
 def _rate(
     home: Home, inputs: Inputs, duck: duckdb.DuckDBPyConnection, months: list[Month], earlier: set[Pair] | None
-) -> tuple[_Usage, _Usage]:
-    """Usage up to now, and usage up to the end of each month; of closed months what may have changed since."""
+) -> _Usage:
+    """The usage of each month; of closed months what may have changed since."""
     zone = home.config.billing.zone
     open_months = {str(month): month.bounds(zone) for month in months}
     prices = in_force(inputs.stored_prices, [*inputs.closed, *open_months], inputs.prices, zone)
     currency_of = inputs.currency_of
-    to_date, whole = _Usage(), _Usage()
+    rated = _Usage()
     if earlier is None:
         open_months |= inputs.closed
     elif earlier:
         meter.set_periods(duck, periods_of({month: inputs.closed[month] for month, _ in earlier}, prices))
         for charge, byte_micros in rate_usage(sums(duck, sorted(earlier)), currency_of, prices).charges.items():
-            to_date.add(charge.month, charge.account_id, charge, byte_micros)
-            whole.add(charge.month, charge.account_id, charge, byte_micros)
+            rated.add(charge.month, charge.account_id, charge, byte_micros, 0)
     meter.set_periods(duck, periods_of(open_months, prices))
-    for month, start, account, sku, region, past, ahead in rows_of(meter.expected_usage(duck).select(_EXPECTED)):
+    for month, start, account, sku, region, past, ahead in whole_rows_of(meter.expected_usage(duck).select(_EXPECTED)):
         found = price_of(month, start, account, sku, region, currency_of, prices)
         key = None if isinstance(found, str) else ChargeKey(month, account, sku, region, found[1].price_per_gb_hour)
-        if past is not None:
-            to_date.add(month, account, key, int(past))
-        whole.add(month, account, key, int(past or 0) + int(ahead or 0))
-    return to_date, whole
+        rated.add(month, account, key, past, ahead or 0)
+    return rated
 
 
 _EXPECTED = ["month", "period_start", "account_id", "sku", "region", "byte_micros", "remaining"]
@@ -130,10 +135,9 @@ def _rows(
     inputs: Inputs,
     months: list[Month],
     earlier: set[Pair] | None,
-    rated: tuple[_Usage, _Usage],
+    rated: _Usage,
 ) -> Iterator[tuple[Any, ...]]:
     """The rows of the forecast, each in the order of its columns."""
-    to_date, whole = rated
     purses = _Purses(home, con)
     issued = dict(issued_before(con, str(months[0]), earlier))
     currency_of = inputs.currency_of
@@ -141,18 +145,18 @@ def _rows(
         of_month, name, next_day = replace(inputs, month=month), str(month), str(month.plus(1).first_day)
         # What earlier months were billed wrong stands on the next invoice only.
         counted = {*inputs.closed, name} if month == months[0] else {name}
-        so_far = subtotals(*_billed(of_month, to_date.charges, issued, counted))
-        lines = make_lines(*_billed(of_month, whole.charges, issued, counted))
+        so_far = subtotals(*_billed(of_month, rated.charges_to_date, issued, counted))
+        lines = make_lines(*_billed(of_month, rated.charges, issued, counted))
         drafts = {draft.account_id: draft for draft in drafts_of(of_month, lines.items())}
         issued = {}
-        for account in sorted({*drafts, *so_far, *(account for when, account in whole.used if when == name)}):
+        for account in sorted({*drafts, *so_far, *(account for when, account in rated.used if when == name)}):
             draft = drafts.get(account)
             yield (
                 name,
                 account,
                 currency_of.get(account),
-                to_date.used.get((name, account), 0),
-                whole.used.get((name, account), 0),
+                rated.used_to_date.get((name, account), 0),
+                rated.used.get((name, account), 0),
                 so_far.get(account),
                 draft.subtotal_minor if draft else None,
                 purses.balances.get(account, 0) if account in currency_of else None,

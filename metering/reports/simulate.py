@@ -12,7 +12,9 @@ from metering.accounts.imports import current_accounts
 from metering.charges.prices import MonthPrices, read_prices
 from metering.charges.rating import Rated, UsageSum, rate_usage
 from metering.charges.stored import in_force, stored_lists
+from metering.close.columns import table_of
 from metering.close.drafting import periods_of, usage_sums
+from metering.close.month import without_collector
 from metering.errors import UsageError
 from metering.home import Home
 from metering.state import with_usage
@@ -55,26 +57,27 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
         meter.set_periods(duck, periods_of({str(month): (start, end)}, both))
         return list(usage_sums(meter.account_usage(duck)))
 
-    sums = with_usage(home.lake, home.now, zone, usage, home.config.engine.memory_limit)
-    now, then = (rate_usage(sums, currency_of, prices) for prices in (counting, simulated))
-    amounts_now = _amounts(now, currency_of, gigabyte_bytes)
-    amounts_then = _amounts(then, currency_of, gigabyte_bytes)
-    used, unpriced = _used(then)
-    rows = [
-        {
-            "account_id": name,
-            "currency": currency,
-            "gb_hours": used[name],
-            "gb_hours_unpriced": unpriced.get(name, 0),
-            "amount_now": amounts_now.get(name, 0) if currency else None,
-            "amount_simulated": amounts_then.get(name, 0) if currency else None,
-            "difference": amounts_then[name] - amounts_now.get(name, 0) if currency else None,
-        }
-        for name in sorted(used)
-        if account in (None, name)
-        for currency in [currency_of.get(name)]
-    ]
-    return pa.Table.from_pylist(rows, schema=COLUMNS), list(_sentences(home, end, unpriced, currency_of))
+    with without_collector():
+        sums = with_usage(home.lake, home.now, zone, usage, home.config.engine.memory_limit)
+        now, then = (rate_usage(sums, currency_of, prices) for prices in (counting, simulated))
+        amounts_now = _amounts(now, currency_of, gigabyte_bytes)
+        amounts_then = _amounts(then, currency_of, gigabyte_bytes)
+        used, unpriced = _used(then)
+        rows = (
+            (
+                name,
+                currency,
+                used[name],
+                unpriced.get(name, 0),
+                amounts_now.get(name, 0) if currency else None,
+                amounts_then.get(name, 0) if currency else None,
+                amounts_then.get(name, 0) - amounts_now.get(name, 0) if currency else None,
+            )
+            for name in sorted(used)
+            if account in (None, name)
+            for currency in [currency_of.get(name)]
+        )
+        return table_of(COLUMNS, rows), list(_sentences(home, end, unpriced, currency_of))
 
 
 def _amounts(rated: Rated, currency_of: Mapping[str, str], gigabyte_bytes: int) -> dict[str, int]:
