@@ -83,6 +83,15 @@ def test_a_run_that_finds_nothing_says_so(home: Home) -> None:
         assert home.run(command).stderr == f"There is nothing to {command}.\n"
 
 
+def test_a_reason_says_something(home: Home) -> None:
+    """Where one is asked for, an empty one is refused before anything is looked at."""
+    for command in (
+        ("quarantine", "resolve", "x"), ("prices", "reprice", "2026-05"), ("write-off", "x"),
+        ("credit-note", "x", "--amount", "1"),
+    ):  # fmt: skip
+        assert "it is empty" in home.run(*command, "--reason", " ", exit_code=2).stderr
+
+
 def test_bad_lines_are_put_aside_together(home: Home) -> None:
     """All that are named or none, each once; one that was aside before keeps its reason."""
     (home.path / "inbox" / "broken.jsonl").write_text("a\nb\nc\n")

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from metering.home import Home, Run
 
 
+def _said(context: click.Context, option: click.Parameter, value: str) -> str:
+    """What is asked for so that others know later."""
+    if not value.strip():
+        raise click.BadParameter("it is empty; whoever looks later will ask.", context, option)
+    return value
+
+
 # Quarantine
 
 
@@ -30,7 +37,7 @@ def quarantine(context: Context, format: str | None, output: str | None) -> int:
 
 @command(quarantine, "resolve")
 @click.argument("identifiers", metavar="ID...", nargs=-1, required=True)
-@click.option("--reason", required=True, metavar="R", help="Why they need no more attention.")
+@click.option("--reason", required=True, callback=_said, metavar="R", help="Why they need no more attention.")
 def quarantine_resolve(context: Context, identifiers: tuple[str, ...], reason: str) -> int:
     """Put quarantined lines aside: all that are named, or none.
 
@@ -165,7 +172,7 @@ def prices(context: Context) -> None:
 
 @command(prices, "reprice")
 @click.argument("month")
-@click.option("--reason", required=True, metavar="R", help="Why closed usage gets other prices.")
+@click.option("--reason", required=True, callback=_said, metavar="R", help="Why closed usage gets other prices.")
 def prices_reprice(context: Context, month: str, reason: str) -> int:
     """Bill a closed month by the prices.csv of now.
 
@@ -232,7 +239,7 @@ def _told(context: Context, run: Run, sentence: str) -> int:
 @command(app, "credit-note")
 @click.argument("invoice")
 @click.option("--amount", required=True, metavar="A", help="Gross, in major units.")
-@click.option("--reason", required=True, metavar="R")
+@click.option("--reason", required=True, callback=_said, metavar="R")
 def credit_note(context: Context, invoice: str, amount: str, reason: str) -> int:
     """Reduce what is due on an invoice; the rest becomes balance."""
     from metering.corrections import documents
@@ -270,7 +277,7 @@ def void(context: Context, invoice: str, rebill: bool, reason: str) -> int:
 
 @command(app, "write-off")
 @click.argument("invoice")
-@click.option("--reason", required=True, metavar="R")
+@click.option("--reason", required=True, callback=_said, metavar="R")
 def write_off(context: Context, invoice: str, reason: str) -> int:
     """Give up what is owed on an invoice.
 
