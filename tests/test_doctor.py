@@ -257,6 +257,11 @@ def test_missed_nights_and_overdue_closes(well: Home) -> None:
     assert late[:2] == ("warn", "2026-06 to 2026-07 ended more than three days ago and are not closed")
 
 
+def test_findings_tell_seconds(well: Home) -> None:
+    (clock,) = found(well, exit_code=0, now="2026-06-01T08:00:07.654321Z")["clock"]
+    assert clock[1] == "2026-06-01T08:00:07Z (set by --now)"
+
+
 def test_a_bad_line_waits(well: Home) -> None:
     well.file("inbox/bad.jsonl", '{"no": "event"}\n')
     well.run("nightly", exit_code=3)

@@ -13,7 +13,7 @@ from metering.accounts.imports import current_accounts
 from metering.charges.prices import read_prices
 from metering.close.price_guard import check_prices
 from metering.close.unbilled import billed_months, unbillable
-from metering.doctor.finding import NIGHT, SHOWN, Finding, ok, warn
+from metering.doctor.finding import NIGHT, SHOWN, Finding, ok, second, warn
 from metering.home import Home
 from metering.lake import connect
 from metering.ledger import standing
@@ -21,7 +21,7 @@ from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.sql import sql
 from metering.usage import meter
-from metering.values import Month, counted, format_gb_hours, format_instant, format_money, parse_money
+from metering.values import Month, counted, format_gb_hours, format_money, parse_money
 
 
 def _usage(home: Home) -> duckdb.DuckDBPyConnection:
@@ -107,7 +107,7 @@ def _refused(home: Home, known: Mapping[str, Mapping[str, Any]]) -> list[str]:
             row["account_id"]: row for row in con.execute(sa.select(payments).order_by(payments.c.recorded)).mappings()
         }
     return [
-        f"{account}'s card was refused for good ({row['reason']}), {format_instant(row['created_at'])}"
+        f"{account}'s card was refused for good ({row['reason']}), {second(row['created_at'])}"
         for account, row in sorted(last.items())
         if row["status"] == "declined"
         and not row["retryable"]
@@ -162,7 +162,7 @@ def sources(home: Home) -> Iterator[Finding]:
     latest = dict(con.execute(sql("events", "latest_by_source")).fetchall())
     silent = [source for source in required if home.now - latest.get(source, 0) > NIGHT]
     for source in silent:
-        since = f"since {format_instant(latest[source])}" if source in latest else "ever"
+        since = f"since {second(latest[source])}" if source in latest else "ever"
         yield warn(f"nothing has come from {source} {since}: a close would wait for it", "Look at that producer.")
     if not silent:
         yield ok(f"{counted(len(required), 'source')} that a close waits for: heard of since yesterday")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from metering.values import format_instant
+
 OK, WARN, FAIL = "ok", "warn", "fail"
 SHOWN = 20
 """So many findings of one kind are told one by one."""
@@ -36,3 +38,8 @@ def warn(what: str, remedy: str) -> Finding:
 def fail(what: str, remedy: str) -> Finding:
     """It hurts now."""
     return Finding(FAIL, what, remedy)
+
+
+def second(instant: int) -> str:
+    """An instant to the second, as a finding tells it."""
+    return format_instant(instant // 10**6 * 10**6)

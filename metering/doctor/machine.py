@@ -16,12 +16,11 @@ import sqlalchemy as sa
 
 from metering import __version__
 from metering.config import CONFIG_NAME
-from metering.doctor.finding import Finding, fail, ok, warn
+from metering.doctor.finding import Finding, fail, ok, second, warn
 from metering.errors import UsageError
 from metering.events.sources import waiting
 from metering.home import Home
 from metering.ledger.tables import metadata
-from metering.values import format_instant
 
 MINUTE = 60 * 10**6
 LEAST_BYTES = 10**9
@@ -63,7 +62,7 @@ def _parts(version: str) -> list[int]:
 
 def clock(home: Home) -> Iterator[Finding]:
     """The clock stands after everything that was ever written."""
-    told = f"{format_instant(home.now)}{'' if home.clock.is_real else ' (set by --now)'}"
+    told = f"{second(home.now)}{'' if home.clock.is_real else ' (set by --now)'}"
     try:
         home.check_clock()
     except UsageError as error:
@@ -76,7 +75,7 @@ def clock(home: Home) -> Iterator[Finding]:
     batches = home.lake.manifest().batches
     taken = max((batch.ingested_at for batch in batches), default=0)
     if max(last or 0, taken) > home.now + MINUTE:
-        newest = format_instant(max(last or 0, taken))
+        newest = second(max(last or 0, taken))
         yield fail(f"{told} is before the last run or batch, of {newest}", "Set the clock right.")
     elif jumped:
         yield warn(f"the clock was set back during run {jumped[-1]}", "Have a time service slew the clock.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from metering.close.closed import closed_months
-from metering.doctor.finding import HOUR, NIGHT, SHOWN, WEEK, Finding, fail, ok, warn
+from metering.doctor.finding import HOUR, NIGHT, SHOWN, WEEK, Finding, fail, ok, second, warn
 from metering.errors import DONE, NEEDS_PERSON
 from metering.events.sources import strangers, waiting
 from metering.home import Home
@@ -18,7 +18,7 @@ from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.telling.notices import FOLDER
 from metering.usage import meter
-from metering.values import Month, counted, format_instant, printable
+from metering.values import Month, counted, printable
 
 CLOSE_WITHIN = 72 * HOUR
 
@@ -70,7 +70,7 @@ def nights(home: Home) -> Iterator[Finding]:
         else:
             yield ok("nothing has run here yet")
         return
-    told = f"the last one began {format_instant(last['started_at'])}"
+    told = f"the last one began {second(last['started_at'])}"
     age = home.now - last["started_at"]
     if age > NIGHT:
         yield warn(f"{told}: {age // (24 * HOUR) or 1} missed", "Run `metering nightly`; look at the timer.")
@@ -85,7 +85,7 @@ def runs(home: Home) -> Iterator[Finding]:
     with home.book.read() as con:
         lost = cut_off(con, home.book)
     for run in lost[:SHOWN]:
-        told = f"run {run.run} ({run.command}), begun {format_instant(run.started_at)}, was cut off"
+        told = f"run {run.run} ({run.command}), begun {second(run.started_at)}, was cut off"
         yield warn(told, "Run it again: it goes on where it was.")
     if not lost:
         yield ok("no run was cut off since the last one looked")
@@ -112,13 +112,13 @@ def _weekly(home: Home, command: str, done: str, remedy: str) -> Iterator[Findin
     batches = home.lake.manifest().batches
     since = good or (batches[0].ingested_at if batches else home.now)
     if last is not None and last.exit_code != DONE:
-        told = f"the last `{command}`, {format_instant(last.started_at)}, ended with exit {last.exit_code}"
+        told = f"the last `{command}`, {second(last.started_at)}, ended with exit {last.exit_code}"
         yield fail(f"{told}: {last.summary}", remedy)
     elif home.now - since > WEEK:
-        told = f"was {format_instant(good)}" if good else "is not known here"
+        told = f"was {second(good)}" if good else "is not known here"
         yield warn(f"the last time that {done} {told}", remedy)
     else:
-        yield ok(f"{done} {format_instant(good)}" if good else "nothing has lain here for a week")
+        yield ok(f"{done} {second(good)}" if good else "nothing has lain here for a week")
 
 
 def outbox(home: Home) -> Iterator[Finding]:
@@ -162,7 +162,7 @@ def payments(home: Home) -> Iterator[Finding]:
     with home.book.read() as con:
         unknown = [row for row in rows(con, "payments", status="unknown") if home.now - row["created_at"] > NIGHT]
     for row in unknown[:SHOWN]:
-        since = format_instant(row["created_at"])
+        since = second(row["created_at"])
         yield warn(f"{row['payment']}: its outcome is unknown since {since}", "Run `metering collect`.")
     if not unknown:
         yield ok("every older attempt has a known outcome")
