@@ -47,6 +47,9 @@ def test_days_and_filters_belong_to_their_reports(home: Home) -> None:
         ("invoices", "--days", "3"): "--days belongs to the report `idle`",
         ("idle", "--by", "day"): "belong to the report `usage`",
         ("idle", "--days", "-1"): "",
+        ("balances", "--month", "2026-05"): "says how things stand now",
+        ("idle", "--to", "2026-05"): "knows no months",
+        ("runs", "--account", "acc-1"): "is about no account",
         ("simulation",): "metering simulate",
         ("forecats",): "The reports are: ",
     }.items():

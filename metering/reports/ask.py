@@ -32,6 +32,10 @@ EARLIEST = 2000
 """A filter that begins before this year begins with the first usage."""
 USAGE_BY = ("account", "project", "snapshot", "day")
 
+_OF_NO_ACCOUNT = {"audit", "quarantine", "runs"}
+"""Reports that have nothing to do with accounts."""
+_OF_NOW = {*_OF_NO_ACCOUNT, "balances", "idle"}
+"""Reports whose rows belong to no month."""
 _CURRENCIES = every("current_accounts", "account_id, currency")
 _RESOLVED = every("quarantine_resolutions", "id")
 _CLOSED = every("closes", "month", order="month")
@@ -149,6 +153,7 @@ class Reader:
             raise UsageError(f"There is no report {name!r}.", remedy=remedy)
         if name in GIVEN:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
+        self._check_filter(name)
         if name in _OF_INVOICES:
             self.of_invoices(name)
         elif name in _OF_ALLOCATIONS:
@@ -157,6 +162,17 @@ class Reader:
             _SOURCES[name](self)
         else:
             self.ledger(sql("reports", name))
+
+    def _check_filter(self, name: str) -> None:
+        """UsageError for a filter that the report does not know: figures of now are none of a month."""
+        wanted = self.wanted
+        if name in _OF_NOW and (wanted.month_from or wanted.month_to):
+            remedy = "Leave out --month, --from and --to."
+            if name == "balances":
+                remedy += " `metering report statement --to MONTH` ends with what was then."
+            raise UsageError(f"{name!r} says how things stand now, and knows no months.", remedy=remedy)
+        if name in _OF_NO_ACCOUNT and wanted.account_id is not None:
+            raise UsageError(f"{name!r} is about no account.", remedy="Leave out --account.")
 
     def query(self, name: str) -> str:
         """The SQL of a report, once it is prepared."""
