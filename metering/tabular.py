@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -28,6 +28,17 @@ class Row(NamedTuple):
     file: str
     line: int
     values: dict[str, str]
+
+    @classmethod
+    def of(cls, file: str, line: int, values: Mapping[str, str]) -> Row:
+        """The row of values as they were written; UsageError for a control character or a text that is too long."""
+        row = cls(file, line, {name: value.strip() for name, value in values.items()})
+        for name, value in row.values.items():
+            if _CONTROL.search(value):
+                row.wrong(f"{name}: a control character")
+            if len(value) > MAX_TEXT:
+                row.wrong(f"{name}: longer than {MAX_TEXT} characters")
+        return row
 
     def read(self, column: str, parse: Callable[..., T], *more: object) -> T:
         """The value of a column as `parse(text, *more)` reads it; what that refuses is told with the column's name."""
@@ -68,13 +79,7 @@ def read_csv(path: str, required: Sequence[str], optional: Sequence[str] = ()) -
                 what = f"{counted(len(values), 'value')} where the header has {len(header)}"
                 hint = "; decimals have a point, and a text with a comma stands in quotes"
                 row.wrong(what + hint if len(values) > len(header) else what)
-            row.values.update(zip(header, (value.strip() for value in values), strict=True))
-            for name, value in row.values.items():
-                if _CONTROL.search(value):
-                    row.wrong(f"{name}: a control character")
-                if len(value) > MAX_TEXT:
-                    row.wrong(f"{name}: longer than {MAX_TEXT} characters")
-            rows.append(row)
+            rows.append(Row.of(path, line, row.values | dict(zip(header, values, strict=True))))
     except csv.Error as error:
         Row(path, reader.line_num, {}).wrong(f"not CSV: {error}")
     return rows

@@ -49,7 +49,7 @@ $ ingest
     2026-05 acc-1      5000.000000000 1
 $ quarantine --format csv
 > wrong.jsonl,1,wrong_type
-$ funds add acc-1 1.25 --reference t-1
+$ funds add acc-1 1.25 --reference " t-1 "
 ! t-1: added
 $ funds add acc-1 1.25 --reference t-1
 ! t-1: was in the book
@@ -204,6 +204,8 @@ $ funds import funds.csv => 2
 ! account 'acc-9' is not known
 $ funds add acc-1 -1.00 --reference r => 2
 $ funds add acc-1 0 --reference r => 2
+$ funds add acc-1 1.00 --reference "a	b" => 2
+! metering: funds add: reference: a control character.
 $ funds add acc-1 1.00 --reference r --currency EUR => 2
 ! metering: funds add: currency 'EUR': account 'acc-1' has USD.
 $ funds add acc-1 1.00 => 2

@@ -12,7 +12,7 @@ from metering.cli.app import Context, app, command, group
 from metering.cli.finance import print_report
 from metering.cli.options import month_of, printed
 from metering.errors import DONE, MeteringError, UsageError
-from metering.values import counted
+from metering.values import counted, printable
 
 if TYPE_CHECKING:
     from metering.home import Home, Run
@@ -144,19 +144,14 @@ def funds_add(
     from metering.tabular import Row
 
     home = context.open()
-    with home.lock(), home.run(f"funds add {account} {amount} --reference {reference}") as run:
+    with home.lock(), home.run(printable(f"funds add {account} {amount} --reference {reference}")) as run:
         with home.book.write() as con:
-            known = current_accounts(con).get(account)
-            values = {
-                "account_id": account,
-                "kind": kind,
-                "amount": amount,
-                "currency": currency or (known["currency"] if known else ""),
-                "reference": reference,
-                "expires": expires,
-            }
-            added, _ = add_funds(con, [Row("funds add", 0, values)], home.now, run.run)
-        sentence = f"{reference}: {'added' if added else 'was in the book'}"
+            values = {"account_id": account, "kind": kind, "amount": amount, "reference": reference, "expires": expires}
+            row = Row.of("funds add", 0, values)
+            known = current_accounts(con).get(row.values["account_id"])
+            row.values["currency"] = currency or (known["currency"] if known else "")
+            added, _ = add_funds(con, [row], home.now, run.run)
+        sentence = f"{row.values['reference']}: {'added' if added else 'was in the book'}"
         run.say(sentence)
         context.say(sentence)
     return DONE
