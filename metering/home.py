@@ -21,7 +21,6 @@ from metering.lake.store import Lake, open_lake
 from metering.ledger import archive, runs
 from metering.ledger.book import Book, change, open_book
 from metering.ledger.seals import seal
-from metering.ledger.standing import last_known_batch
 from metering.ledger.tables import metadata
 from metering.values import format_instant
 
@@ -162,7 +161,7 @@ class Home:
         if not self.book.exists:
             return
         with self.book.read() as con:
-            known = last_known_batch(con)
+            known = runs.last_known_batch(con)
         last = self.lake.manifest().last_batch
         if last < known:
             raise NeedsPerson(

@@ -18,8 +18,8 @@ from metering.home import Home, Run
 from metering.ledger import postings
 from metering.ledger.book import insert, rows
 from metering.ledger.postings import Entry, Journal
+from metering.ledger.purses import balance_of
 from metering.ledger.sqlite import SqliteBook
-from metering.ledger.standing import balance_of
 from metering.payments.cases import load_case
 from metering.payments.collect import Outcome, charge_invoices, collect
 from metering.payments.gateway import Gateway

@@ -20,8 +20,8 @@ from metering.ledger import postings
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import VERSION, Book, change, insert, rows
 from metering.ledger.postings import Entry, Journal, chart
+from metering.ledger.purses import balances, credits
 from metering.ledger.sqlite import SqliteBook
-from metering.ledger.standing import balances, credits
 from metering.ledger.tables import metadata
 from metering.schema import tables
 
@@ -243,7 +243,7 @@ def test_readers_cannot_write(posted: Book) -> None:
 # What accounts hold
 
 
-def test_standing_adds_up(posted: Book) -> None:
+def test_purses_add_up(posted: Book) -> None:
     with posted.write() as con:
         journal = Journal(con, 3, 3)
         number = journal.post("credit_grant", postings.credit_grant("acc-1", "USD", 900, "promo"))

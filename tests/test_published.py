@@ -29,8 +29,8 @@ from metering.clock import Clock
 from metering.errors import MeteringError
 from metering.home import Home as RealHome
 from metering.reports.ask import Filter, ask
+from metering.reports.before import AS_BEFORE, NOTE, Before, file_before
 from metering.reports.catalog import reports
-from metering.reports.earlier import AS_BEFORE, NOTE, Before, earlier
 from metering.reports.publish import FILE, NEEDS_MORE, OF_USAGE, publish, published, table_name
 from metering.state import advance
 from metering.values import Month, format_instant, parse_instant
@@ -260,7 +260,7 @@ def published_twice(home: Home, tmp_path: Path) -> bool:
     """Publish upon the file before, and from nothing: the same; whether anything was carried over."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("metering.reports.publish.earlier", _watched(found))
+        patch.setattr("metering.reports.publish.file_before", _watched(found))
         publish(door(home))
     made = tables_of(home.path / FILE)
     kept = [home.path / FILE, home.path / "lake/state" / NOTE]
@@ -277,7 +277,7 @@ def published_twice(home: Home, tmp_path: Path) -> bool:
 def _watched(found: list[Before | None]) -> Callable[..., AbstractContextManager[Before | None]]:
     @contextmanager
     def watched(*given: Any) -> Iterator[Before | None]:
-        with earlier(*given) as before:
+        with file_before(*given) as before:
             found.append(before)
             yield before
 

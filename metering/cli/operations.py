@@ -276,7 +276,7 @@ def gc(context: Context, dry_run: bool, hours: int) -> int:
     Files of killed runs, and those that were merged into others.
     """
     from metering.lake.sweep import unneeded
-    from metering.ledger.standing import last_known_batch
+    from metering.ledger.runs import last_known_batch
 
     home = context.open()
     if dry_run:

@@ -20,7 +20,7 @@ from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT
 from metering.invoices.settlement import Credit, pay, set_aside, spread, withhold
 from metering.ledger import postings as post
-from metering.ledger import standing
+from metering.ledger import purses
 from metering.ledger.book import insert, insert_rows
 from metering.ledger.postings import Journal
 from metering.payments.gateway import limits_of
@@ -36,19 +36,19 @@ class Purses:
     """What every account holds and has carried, as the close finds it; settling takes from it."""
 
     balances: dict[str, int]
-    credits: dict[str, dict[str, standing.CreditStanding]]
-    carried: dict[str, list[standing.Carried]]
+    credits: dict[str, dict[str, purses.CreditLeft]]
+    carried: dict[str, list[purses.Carried]]
 
     @classmethod
     def read(cls, con: sa.Connection) -> Purses:
         """All purses in the book."""
-        credits: dict[str, dict[str, standing.CreditStanding]] = defaultdict(dict)
-        for credit in standing.credits(con):
+        credits: dict[str, dict[str, purses.CreditLeft]] = defaultdict(dict)
+        for credit in purses.credits(con):
             credits[credit.account_id][credit.reference] = credit
-        carried: dict[str, list[standing.Carried]] = defaultdict(list)
-        for amount in standing.carried(con):
+        carried: dict[str, list[purses.Carried]] = defaultdict(list)
+        for amount in purses.carried(con):
             carried[amount.account_id].append(amount)
-        return cls(standing.balances(con), credits, carried)
+        return cls(purses.balances(con), credits, carried)
 
 
 @dataclass
@@ -212,12 +212,12 @@ class Settlement:
                 else:
                     to_balance += source.amount_minor
         self._journal.post("balance_use", post.balance_use(account, currency, number, -to_balance))
-        for earlier, aside in set_aside(to_balance, standing.open_minor(self._con, account)):
+        for earlier, aside in set_aside(to_balance, purses.open_minor(self._con, account)):
             self._journal.post("set_aside", post.set_aside(account, currency, earlier, aside))
 
     def _change_credit(self, account: str, reference: str, amount: int) -> None:
         credits = self._purses.credits[account]
-        known = credits.get(reference) or standing.one_credit(self._con, reference)
+        known = credits.get(reference) or purses.one_credit(self._con, reference)
         credits[reference] = known._replace(remaining_minor=known.remaining_minor + amount)
 
     def _lapse(self) -> None:

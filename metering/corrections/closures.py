@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from metering.corrections.register import next_number, register
 from metering.errors import UsageError
 from metering.ledger import postings as post
-from metering.ledger import standing
+from metering.ledger import purses
 from metering.ledger.book import insert, rows
 from metering.ledger.postings import Journal
 from metering.ledger.tables import metadata
@@ -42,7 +42,7 @@ def pay_out(
     status = metadata().tables["invoice_status"]
     owing = set(con.scalars(sa.select(status.c.account_id).where(status.c.amount_due_minor > 0)))
     paid = []
-    held = standing.balances(con)
+    held = purses.balances(con)
     for account in sorted(closed - owing):
         amount = held.get(account, 0)
         if amount <= 0:

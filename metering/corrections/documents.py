@@ -14,7 +14,7 @@ from metering.invoices.settlement import give_back, set_aside
 from metering.ledger import postings as post
 from metering.ledger.book import insert, rows
 from metering.ledger.postings import Journal
-from metering.ledger.standing import balance_of, open_minor
+from metering.ledger.purses import balance_of, open_minor
 from metering.ledger.tables import metadata
 from metering.values import InvalidValue, format_money, parse_money, round_half_up
 

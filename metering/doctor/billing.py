@@ -16,7 +16,7 @@ from metering.close.unbilled import billed_months, unbillable
 from metering.doctor.finding import NIGHT, SHOWN, Finding, ok, second, warn
 from metering.home import Home
 from metering.lake import connect
-from metering.ledger import standing
+from metering.ledger import purses
 from metering.ledger.tables import metadata
 from metering.reports.ask import ask
 from metering.sql import sql
@@ -95,8 +95,8 @@ def cards(home: Home) -> Iterator[Finding]:
 
 def _with_money(ledger: sa.Connection) -> set[str]:
     """The accounts that hold balance or credit."""
-    held = {account for account, amount in standing.balances(ledger).items() if amount > 0}
-    return held | {credit.account_id for credit in standing.credits(ledger) if credit.remaining_minor > 0}
+    held = {account for account, amount in purses.balances(ledger).items() if amount > 0}
+    return held | {credit.account_id for credit in purses.credits(ledger) if credit.remaining_minor > 0}
 
 
 def _refused(home: Home, known: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -89,3 +89,11 @@ def record_cut_off(con: sa.Connection, book: Book, run: int, now: int) -> list[C
     found = [row for row in cut_off(con, book) if row.run < run]
     insert(con, "killed_runs", [{"run": row.run, "found_at": now, "found_by": run} for row in found])
     return found
+
+
+def last_known_batch(con: sa.Connection) -> int:
+    """The last batch of the lake that a run or a close has recorded; 0 before the first."""
+    runs, closes = metadata().tables["runs"], metadata().tables["closes"]
+    brought = con.scalar(sa.select(sa.func.max(runs.c.batch))) or 0
+    counted = con.scalar(sa.select(sa.func.max(closes.c.events_through))) or 0
+    return max(brought, counted)

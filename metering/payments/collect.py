@@ -15,7 +15,7 @@ from itertools import islice
 
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home, Run
-from metering.ledger.standing import balance_of
+from metering.ledger.purses import balance_of
 from metering.payments.cases import collect_work
 from metering.payments.charge import Visit
 from metering.payments.desk import Desk

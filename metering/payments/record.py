@@ -11,7 +11,7 @@ from metering.failpoints import failpoint
 from metering.ledger import postings
 from metering.ledger.book import change, insert, rows
 from metering.ledger.postings import Journal
-from metering.ledger.standing import balance_of
+from metering.ledger.purses import balance_of
 from metering.payments.cases import load_case, terms_of
 from metering.payments.desk import Desk
 from metering.payments.gateway import TOO_SMALL, Intent, Refused

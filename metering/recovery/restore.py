@@ -16,7 +16,7 @@ from metering.home import Home
 from metering.lake.store import Batch
 from metering.ledger import archive
 from metering.ledger.book import Book
-from metering.ledger.standing import last_known_batch
+from metering.ledger.runs import last_known_batch
 from metering.ledger.tables import metadata
 from metering.payments.adopt import MOVED, adopt, held_intents, lost_intents
 from metering.payments.gateway import NoAnswer, open_gateway

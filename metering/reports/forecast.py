@@ -25,7 +25,7 @@ from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT, Issued, make_lines, subtotals
 from metering.invoices.settlement import Credit, pay, withhold
-from metering.ledger import standing
+from metering.ledger import purses
 from metering.payments.gateway import limits_of
 from metering.payments.split import chargeable
 from metering.state.changes import Pair
@@ -138,7 +138,7 @@ def _rows(
     rated: _Usage,
 ) -> Iterator[tuple[Any, ...]]:
     """The rows of the forecast, each in the order of its columns."""
-    purses = _Purses(home, con)
+    held = _Purses(home, con)
     issued = dict(issued_before(con, str(months[0]), earlier))
     currency_of = inputs.currency_of
     for month in months:
@@ -159,8 +159,8 @@ def _rows(
                 rated.used.get((name, account), 0),
                 so_far.get(account),
                 draft.subtotal_minor if draft else None,
-                purses.balances.get(account, 0) if account in currency_of else None,
-                purses.settle(draft, next_day) if draft else None,
+                held.balances.get(account, 0) if account in currency_of else None,
+                held.settle(draft, next_day) if draft else None,
             )
 
 
@@ -179,12 +179,12 @@ class _Purses:
         self._con = con
         self._payments = home.config.payments
         self._limits = limits_of(home)
-        self.balances = standing.balances(con)
+        self.balances = purses.balances(con)
         self._credits: dict[str, list[Credit]] = defaultdict(list)
-        for credit in standing.credits(con):
+        for credit in purses.credits(con):
             self._credits[credit.account_id].append(Credit(credit.reference, credit.expires, credit.remaining_minor))
         self._carried: dict[str, int] = defaultdict(int)
-        for amount in standing.carried(con):
+        for amount in purses.carried(con):
             self._carried[amount.account_id] += amount.amount_minor
 
     def settle(self, draft: Draft, day: str) -> int:

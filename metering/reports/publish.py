@@ -2,7 +2,7 @@
 
 The file holds its rows, no paths, so that it can be copied anywhere. It is built beside the old one and put in its
 place in one step: readers see the old file or the new one. Rows stream from the reports' SQL into the file, and from
-the old file where nothing since can have changed them (`earlier.py`).
+the old file where nothing since can have changed them (`before.py`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from metering.lake import (
     write_view,
 )
 from metering.reports.ask import Reader, state_of, with_reader
+from metering.reports.before import AS_BEFORE, Before, Note, file_before, leave_note, note_of
 from metering.reports.catalog import GIVEN, Report, reports
-from metering.reports.earlier import AS_BEFORE, Before, Note, earlier, leave_note, note_of
 from metering.reports.exact import exact_select
 from metering.sql import sql
 from metering.usage import meter
@@ -118,7 +118,7 @@ def _build(reader: Reader, part: Path, path: Path) -> Note | None:
     note = note_of(reader)
     with (
         attached(reader.con, part, "published", f"(STORAGE_VERSION '{STORAGE}')"),
-        earlier(reader, note, path) as before,
+        file_before(reader, note, path) as before,
     ):
         _build_usage(reader, before)
         for report in published():

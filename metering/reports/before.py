@@ -114,7 +114,7 @@ def leave_note(home: Home, note: Note | None, file: Path) -> None:
 
 
 @contextmanager
-def earlier(reader: Reader, note: Note | None, file: Path) -> Iterator[Before | None]:
+def file_before(reader: Reader, note: Note | None, file: Path) -> Iterator[Before | None]:
     """The file before, if anything of it can be carried over."""
     before = None if note is None else _before(reader, note, file)
     if before is None:

@@ -1,4 +1,4 @@
-"""What accounts hold and owe, as sums over the book."""
+"""What each account has in its purses (balance, credits, amounts carried) and owes, as sums over the book."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metering.ledger.tables import metadata
 from metering.sql import sql
 
 
-class CreditStanding(NamedTuple):
+class CreditLeft(NamedTuple):
     """What is left of a credit."""
 
     reference: str
@@ -60,18 +60,18 @@ def _balance() -> sa.TextClause:
     return sa.text(sql("ledger", "balance"))
 
 
-def credits(con: sa.Connection) -> list[CreditStanding]:
+def credits(con: sa.Connection) -> list[CreditLeft]:
     """Every credit of which something is left, in the order of posting."""
     return _credits(con, lambda funds, held: held.c.held != 0)
 
 
-def one_credit(con: sa.Connection, reference: str) -> CreditStanding:
+def one_credit(con: sa.Connection, reference: str) -> CreditLeft:
     """One credit, also if nothing is left of it."""
     (found,) = _credits(con, lambda funds, held: funds.c.reference == reference)
     return found
 
 
-def _credits(con: sa.Connection, wanted: Callable[[Any, Any], Any]) -> list[CreditStanding]:
+def _credits(con: sa.Connection, wanted: Callable[[Any, Any], Any]) -> list[CreditLeft]:
     funds = metadata().tables["funds"]
     held = (
         sa.select(_entries().reference, _held().label("held"))
@@ -85,7 +85,7 @@ def _credits(con: sa.Connection, wanted: Callable[[Any, Any], Any]) -> list[Cred
         .where(funds.c.kind == "credit", wanted(funds, held))
         .order_by(funds.c.transaction)
     )
-    return [CreditStanding(*row[:4], int(row[4])) for row in con.execute(query)]
+    return [CreditLeft(*row[:4], int(row[4])) for row in con.execute(query)]
 
 
 def carried(con: sa.Connection) -> list[Carried]:
@@ -99,14 +99,6 @@ def carried(con: sa.Connection) -> list[Carried]:
         .order_by(_entries().invoice)
     )
     return [Carried(invoice, account, int(amount)) for invoice, account, amount in con.execute(query)]
-
-
-def last_known_batch(con: sa.Connection) -> int:
-    """The last batch of the lake that a run or a close has recorded; 0 before the first."""
-    runs, closes = metadata().tables["runs"], metadata().tables["closes"]
-    brought = con.scalar(sa.select(sa.func.max(runs.c.batch))) or 0
-    counted = con.scalar(sa.select(sa.func.max(closes.c.events_through))) or 0
-    return max(brought, counted)
 
 
 def open_minor(con: sa.Connection, account: str) -> list[tuple[str, int]]:
