@@ -61,6 +61,15 @@ def test_formulas_are_neutralised_in_csv(capsys: object) -> None:
     assert {row["amount"] for row in read} == {"-1.00"}
 
 
+def test_a_table_stands_straight_whatever_it_says(capsys: object) -> None:
+    """A Chinese character takes two columns of a terminal, an accent of its own none."""
+    rows = table(*((name, "USD", 1, 0, None) for name in ("plain", "云存储", "cafe\u0301", "مرحبا")))
+    shown = printed("table", rows, capsys).splitlines()
+    assert [line.partition("  ")[0] for line in shown[2:]] == ["plain", "云存储", "cafe\u0301", "مرحبا"]
+    # The widest takes 6 columns, and two part it from the next: 4, 2, 4 (of 5 characters) and 3 spaces.
+    assert [line.index("USD") for line in shown[2:]] == [8, 5, 9, 8]
+
+
 def test_what_parts_fields_or_lines_is_quoted_in_csv(capsys: object) -> None:
     """A carriage return alone ends a line for strict readers."""
     names = ['say "x"', "a,b", "a\nb", "a\rb", "a;b", " a ", ""]

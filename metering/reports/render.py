@@ -243,9 +243,22 @@ def _widths(report: Report, printed: pa.Table) -> list[int]:
 
     found = []
     for column, values in zip(report.columns, printed.columns, strict=True):
-        widest = pc.max(pc.utf8_length(values.cast(pa.string()))).as_py() or 0
+        texts = values.cast(pa.string())
+        if pc.all(pc.string_is_ascii(texts)).as_py():
+            widest = pc.max(pc.utf8_length(texts)).as_py() or 0
+        else:
+            widest = max(_width(text or "") for text in texts.to_pylist())
         found.append(max(widest, len(column.name)))
     return found
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal a text takes: a Chinese character takes two, an accent of its own none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _write_blocks(report: Report, printed: pa.Table, file: IO[str]) -> None:
@@ -275,12 +288,19 @@ def _write_folded(report: Report, printed: pa.Table, file: IO[str], room: int, l
 
 
 def _write_aligned(report: Report, printed: pa.Table, file: IO[str], widths: list[int]) -> None:
-    sides = [">" if column.kind in _RIGHT else "<" for column in report.columns]
-    line = (" " * GAP).join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
-    file.write(line.format(*(column.name for column in report.columns)).rstrip() + "\n")
+    is_right = [column.kind in _RIGHT for column in report.columns]
+
+    def line(values: Iterable[str]) -> str:
+        padded = (
+            " " * (width - _width(text)) + text if right else text + " " * (width - _width(text))
+            for text, width, right in zip(values, widths, is_right, strict=True)
+        )
+        return (" " * GAP).join(padded).rstrip() + "\n"
+
+    file.write(line(column.name for column in report.columns))
     file.write((" " * GAP).join("─" * width for width in widths) + "\n")
     for row in _rows(printed):
-        file.write(line.format(*map(_text, row)).rstrip() + "\n")
+        file.write(line(map(_text, row)))
 
 
 _TEXTS: dict[str, Callable[[Report, pa.Table, Any], None]] = {
