@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from metering.close.closed import closed_months
+from metering.close.order import closed_months
 from metering.errors import NeedsPerson
 from metering.events.sources import waiting
 from metering.home import Home

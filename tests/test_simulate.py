@@ -55,7 +55,7 @@ def test_the_difference_for_each_account(used: Home) -> None:
         ["acc-9", "", "744.000000000", "744.000000000", "", "", ""],
         ["acc-j", "JPY", "744.000000000", "0.000000000", "372", "186", "-186"],
     ]
-    assert "no price for some usage of 1 accounts" in used.last.stderr
+    assert "no price for some usage of 1 account;" in used.last.stderr
     assert [row[0] for row in simulated(used, "--account", "acc-j")[1:]] == ["acc-j"]
     assert used.fingerprint() == before
 

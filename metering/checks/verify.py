@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from metering.close.closed import closed_months
 from metering.close.files import NAMES, content_hash, path_of
 from metering.close.inputs import stored_inputs
+from metering.close.order import closed_months
 from metering.errors import MeteringError, NeedsPerson
 from metering.events.identities import Identities
 from metering.home import Home

@@ -232,7 +232,7 @@ def compact(context: Context, least: int, month: str | None, folder: str | None)
     closed. Events stay, and the hashes of what was moved: a file that is put back is proved by `verify`.
     """
     from metering.cli.progress import steps
-    from metering.close.closed import closed_months
+    from metering.close.order import closed_months
     from metering.lake.compaction import compact as run_compact
     from metering.lake.raw import archive
 

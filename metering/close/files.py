@@ -67,20 +67,20 @@ def allocations_of(home: Home, con: sa.Connection, drafts: Drafts) -> pa.Table:
     return _allocate(home, con, drafts.inputs, drafts.lines, drafts.rated.prices(), drafts.usage)
 
 
-def unpublished(home: Home, month: str) -> list[str]:
+def missing_files(home: Home, month: str) -> list[str]:
     """The files of a closed month that are missing."""
     there = home.lake.files.names(f"closes/{month}/")
     return [name for name in NAMES if path_of(month, name) not in there]
 
 
-def publish(home: Home, month: str, made: dict[str, pa.Table] | None = None) -> list[str]:
+def write_missing(home: Home, month: str, made: dict[str, pa.Table] | None = None) -> list[str]:
     """Write the files of a closed month that are missing; the names of those written.
 
     `made` are the very tables that the close has just recorded, each of which is let go once it is written; without
     them they are made again.
     Raises MeteringError if what is computed again differs from what the close recorded.
     """
-    missing = unpublished(home, month)
+    missing = missing_files(home, month)
     if not missing:
         return []
     tables = made_again(home, month, missing) if made is None else made
@@ -149,7 +149,7 @@ def _give_issued(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection
     give(duck, "issued_lines", table_of(arrow_schema("invoice_lines"), (tuple(row.values()) for row in issued)))
     files = [path_of(name, "allocations") for name in sorted({row["month"] for row in earlier})]
     for name in sorted({row["month"] for row in earlier}):
-        publish(home, name)
+        write_missing(home, name)
     if files:
         give_files(duck, "issued_shares", (home.lake.at(path) for path in files))
     else:

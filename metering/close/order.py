@@ -1,11 +1,20 @@
-"""Which months a close closes: without gaps, in order, each once."""
+"""Which months are closed, and which a close closes next: without gaps, in order, each once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import sqlalchemy as sa
+
 from metering.errors import UsageError
+from metering.ledger.tables import metadata
 from metering.values import Month, format_instant
+
+
+def closed_months(con: sa.Connection) -> list[Month]:
+    """The closed months, in order."""
+    closes = metadata().tables["closes"]
+    return [Month.parse(month) for month in con.scalars(sa.select(closes.c.month).order_by(closes.c.month))]
 
 
 def months_to_close(

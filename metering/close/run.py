@@ -13,10 +13,9 @@ import sqlalchemy as sa
 
 from metering.accounts.imports import current_accounts
 from metering.charges.rating import Unbillable
-from metering.close.closed import closed_months
-from metering.close.files import publish, unpublished
+from metering.close.files import missing_files, write_missing
 from metering.close.month import Closed, close_month
-from metering.close.order import months_to_close
+from metering.close.order import closed_months, months_to_close
 from metering.close.price_guard import check_prices
 from metering.close.unbilled import unbillable
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
@@ -111,7 +110,7 @@ def _unfinished(home: Home) -> list[Month]:
     with home.book.read() as con:
         closed = closed_months(con)
         cut_off = set(con.scalars(sa.text(sql("close", "cut_off"))))
-    return [month for month in closed if str(month) in cut_off or unpublished(home, str(month))]
+    return [month for month in closed if str(month) in cut_off or missing_files(home, str(month))]
 
 
 def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
@@ -181,7 +180,7 @@ def _used_months(usage: duckdb.DuckDBPyConnection, first: Month, current: Month,
 def _finish(home: Home, run: Run, month: Month, say: Say, closed: Closed | None = None) -> int:
     """Write the files that are missing, charge what was never tried, and say what is open."""
     home.show(0, 0, f"{month}: files")
-    written = publish(home, str(month), closed.made if closed else None)
+    written = write_missing(home, str(month), closed.made if closed else None)
     if written:
         failpoint("close.after_files")
     invoices = metadata().tables["invoices"]

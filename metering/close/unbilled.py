@@ -11,8 +11,8 @@ import duckdb
 from metering.charges.prices import MonthPrices, read_prices
 from metering.charges.rating import Unbillable, rate_usage
 from metering.charges.stored import in_force, stored_lists
-from metering.close.closed import closed_months
 from metering.close.drafting import periods_of, sums
+from metering.close.order import closed_months
 from metering.home import Home
 from metering.usage import meter
 from metering.values import Month

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from metering.close.closed import closed_months
+from metering.close.order import closed_months
 from metering.doctor.finding import HOUR, NIGHT, SHOWN, WEEK, Finding, fail, ok, second, warn
 from metering.errors import DONE, NEEDS_PERSON
 from metering.events.sources import strangers, waiting

@@ -21,6 +21,7 @@ from metering.close.drafting import Draft, drafts_of, issued_before, periods_of,
 from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
 from metering.close.month import without_collector
+from metering.close.order import closed_months
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT, Issued, make_lines, subtotals
@@ -73,8 +74,6 @@ def forecast(
 
 def _pending(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection) -> list[Month]:
     """The months that are not closed, up to the current one."""
-    from metering.close.closed import closed_months
-
     zone = home.config.billing.zone
     closed = closed_months(con)
     first = closed[-1].plus(1) if closed else home.config.billing.start_month or meter.first_month(duck, zone)

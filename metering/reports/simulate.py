@@ -19,7 +19,7 @@ from metering.errors import UsageError
 from metering.home import Home
 from metering.state import with_usage
 from metering.usage import meter
-from metering.values import Month, rate
+from metering.values import Month, counted, rate
 
 COLUMNS = pa.schema(
     {
@@ -105,4 +105,4 @@ def _sentences(home: Home, end: int, unpriced: Mapping[str, int], currency_of: M
         yield "The month has not ended: this is its usage up to now."
     known = [name for name in unpriced if name in currency_of]
     if known:
-        yield f"The price list has no price for some usage of {len(known)} accounts; see gb_hours_unpriced."
+        yield f"The price list has no price for some usage of {counted(len(known), 'account')}; see gb_hours_unpriced."
