@@ -7,17 +7,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from metering.clock import Clock
 from metering.errors import DONE
-from metering.home import Home
+from metering.home import Home, Run
 from metering.setup import write_home
 from metering.shipped import shipped
 from metering.values import counted, parse_instant
-
-if TYPE_CHECKING:
-    from metering.home import Run
 
 SETTINGS = ("metering.toml", "prices.csv", "accounts.csv")
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from homes import Home
 
-from metering.close import columns
-from metering.close.columns import Columns, rows_of, table_of, whole_rows_of
+from metering import columns
 from metering.close.inputs import ListDigest, digest
+from metering.columns import Columns, rows_of, table_of, whole_rows_of
 from metering.lake import answer, connect, table
 from metering.lake.duck import FEW
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "metering"
 
 ORDER = [
-    *("errors", "shipped", "sql", "failpoints", "durable", "schema", "values", "tabular", "clock", "config"),
+    *("errors", "shipped", "sql", "failpoints", "durable", "schema", "values", "tabular", "columns", "clock", "config"),
     *("lake", "ledger", "events", "usage", "spark", "state", "home"),
     *("accounts", "charges", "invoices", "payments", "corrections", "close"),
     *("documents", "recovery", "reconcile", "reports", "checks", "telling", "doctor", "status", "nightly"),
@@ -25,8 +25,8 @@ ORDER = [
 """The rooms, and the files beside them: each knows only those before it."""
 
 EXACT = [
-    *("accounts", "charges", "close", "corrections", "events", "invoices", "ledger", "payments", "reconcile"),
-    *("reports", "state", "usage", "values"),
+    *("accounts", "charges", "close", "corrections", "events", "invoices", "ledger", "payments"),
+    *("columns", "reconcile", "reports", "state", "usage", "values"),
 ]
 """Where usage or money is handled."""
 

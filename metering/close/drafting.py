@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from metering.charges.prices import MonthPrices, PriceKey
 from metering.charges.rating import ChargeKey, Rated, Unbillable, UsageSum, rate_usage
 from metering.charges.stored import in_force
-from metering.close.columns import Columns, blocks, rows_of, whole_rows_of
 from metering.close.inputs import Inputs, ListDigest
+from metering.columns import Columns, blocks, rows_of, whole_rows_of
 from metering.home import Home
 from metering.invoices.lines import USAGE, Issued, Line, add_tax, make_lines
 from metering.lake import connect

@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from metering.close.columns import rows_of
 from metering.close.drafting import Draft, Drafts, draft, line_rows, periods_of, prices_in_force
 from metering.close.inputs import Inputs, stored_inputs
+from metering.columns import rows_of
 from metering.errors import UsageError
 from metering.home import Home
 from metering.ledger.book import rows

@@ -9,9 +9,9 @@ import msgspec
 import pyarrow as pa
 import sqlalchemy as sa
 
-from metering.close.columns import MANY, blocks, rows_of, table_of
 from metering.close.drafting import Drafts, open_meter, periods_of, prices_in_force, rated_prices, rebilled
 from metering.close.inputs import Inputs, stored_inputs
+from metering.columns import MANY, blocks, rows_of, table_of
 from metering.errors import MeteringError
 from metering.failpoints import failpoint
 from metering.home import Home

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from metering.accounts.imports import current_versions
 from metering.charges.prices import PriceList, read_prices
 from metering.charges.stored import list_of_close, stored_lists
-from metering.close.columns import blocks
+from metering.columns import blocks
 from metering.home import Home
 from metering.ledger.book import MOST_ROWS, rows
 from metering.ledger.tables import last_rows, metadata

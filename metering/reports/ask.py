@@ -154,12 +154,10 @@ class Reader:
         if name in GIVEN:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
         self._check_filter(name)
-        if name in _OF_INVOICES:
-            self.of_invoices(name)
-        elif name in _OF_ALLOCATIONS:
-            _OF_ALLOCATIONS[name](self, name)
-        elif name in _SOURCES:
-            _SOURCES[name](self)
+        if name in _OF_USAGE:
+            _OF_USAGE[name](self)
+        elif name in _OF_BILLS:
+            _OF_BILLS[name](self, name)
         else:
             self.ledger(sql("reports", name))
 
@@ -419,7 +417,7 @@ class Reader:
         give_costs(self.home, self.con, keep_lifespans=not self._several)
 
 
-_SOURCES: dict[str, Callable[..., None]] = {
+_OF_USAGE: dict[str, Callable[..., None]] = {
     "usage": Reader.usage,
     "usage-by-project": Reader.usage,
     "usage-by-snapshot": Reader.usage_by_snapshot,
@@ -429,14 +427,12 @@ _SOURCES: dict[str, Callable[..., None]] = {
     "forecast": Reader.forecast,
     "idle": Reader.idle,
 }
-
-_OF_ALLOCATIONS: dict[str, Callable[[Reader, str], None]] = {
-    "allocations": Reader.allocations,
-    "snapshot-lines": Reader.allocations,
-    "billed-usage": Reader.billed,
-    "billed-usage-by-project": Reader.billed,
+"""What opens a report about events and usage."""
+_OF_BILLS: dict[str, Callable[[Reader, str], None]] = {
+    **dict.fromkeys(("invoices", "invoice-lines", "payments", "receivables", "revenue"), Reader.of_invoices),
+    **dict.fromkeys(("allocations", "snapshot-lines"), Reader.allocations),
+    **dict.fromkeys(("billed-usage", "billed-usage-by-project"), Reader.billed),
     "billed-usage-by-snapshot": Reader.billed_and_used,
     "usage-difference": Reader.difference,
 }
-_OF_INVOICES = {"invoices", "invoice-lines", "payments", "receivables", "revenue"}
-"""Reports that read nothing but what belongs to the invoices asked for."""
+"""What opens a report about what was billed; all others read the ledger as it is."""

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import gcd
 
+import numpy as np
 import pyarrow as pa
 
+from metering.columns import halves, is_there
 from metering.reports.catalog import Report, ReportColumn
 from metering.values import MICROS_PER_SECOND, currencies, gb_hours_denominator
 
@@ -93,11 +95,8 @@ def gb_hours(usage: pa.ChunkedArray, gigabyte_bytes: int) -> pa.ChunkedArray:
 
 
 def _part(usage: pa.Array, numerator: int, denominator: int, bits: int, kind: pa.DataType) -> pa.Array:
-    import numpy as np
-
-    is_there = usage.is_valid().to_numpy(zero_copy_only=False)
-    halves = np.frombuffer(usage.buffers()[1], np.int64)[2 * usage.offset :][: 2 * len(usage)].reshape(-1, 2)
-    low, high = halves[:, 0].copy(), halves[:, 1].copy()
+    there = is_there(usage)
+    low, high = (half.copy() for half in halves(usage))
     is_negative = high < 0
     high[is_negative] = ~high[is_negative] + (low[is_negative] == 0)
     low[is_negative] = -low[is_negative]
@@ -111,13 +110,13 @@ def _part(usage: pa.Array, numerator: int, denominator: int, bits: int, kind: pa
         found[:, 0] += (2 * numerator * rest + denominator) // (2 * denominator)
         found[is_negative, 0] *= -1
         found[:, 1] = found[:, 0] >> 63
-    for row in long[is_there[long]].tolist():
+    for row in long[there[long]].tolist():
         value = int(usage[row].as_py())
         nano = (2 * numerator * abs(value) + denominator) // (2 * denominator) * (-1 if value < 0 else 1)
         if abs(nano) >= 10**38:
             raise pa.ArrowInvalid(f"{value} byte-microseconds do not fit 38 digits of GB-hours.")
         found[row] = np.frombuffer(nano.to_bytes(16, "little", signed=True), np.int64)
-    bitmap = pa.py_buffer(np.packbits(is_there, bitorder="little").tobytes()) if usage.null_count else None
+    bitmap = pa.py_buffer(np.packbits(there, bitorder="little").tobytes()) if usage.null_count else None
     return pa.Array.from_buffers(kind, len(usage), [bitmap, pa.py_buffer(found)])
 
 

@@ -16,12 +16,12 @@ import sqlalchemy as sa
 
 from metering.charges.rating import ChargeKey, price_of, rate_usage
 from metering.charges.stored import in_force
-from metering.close.columns import table_of, whole_rows_of
 from metering.close.drafting import Draft, drafts_of, issued_before, periods_of, sums
 from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
 from metering.close.month import without_collector
 from metering.close.order import closed_months
+from metering.columns import table_of, whole_rows_of
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import ADJUSTMENT, Issued, make_lines, subtotals

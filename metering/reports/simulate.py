@@ -12,9 +12,9 @@ from metering.accounts.imports import current_accounts
 from metering.charges.prices import MonthPrices, read_prices
 from metering.charges.rating import Rated, UsageSum, rate_usage
 from metering.charges.stored import in_force, stored_lists
-from metering.close.columns import table_of
 from metering.close.drafting import periods_of, usage_sums
 from metering.close.month import without_collector
+from metering.columns import table_of
 from metering.errors import UsageError
 from metering.home import Home
 from metering.state import with_usage
