@@ -268,6 +268,25 @@ def test_what_was_done_to_an_invoice_stands_on_it(corrected: Home, billed: Home)
     assert "Written off: nothing is asked for any more." in page and page.count("WO-000001") == 1
 
 
+def test_what_became_of_a_payment_stands_on_its_invoice(billed: Home) -> None:
+    """Where a refund went, and whether a dispute was opened, won or lost."""
+    (payment,) = [row["payment"] for row in billed.report("payments") if row["invoice"] == FIRST]
+    billed.run("refund", payment, "--amount", "1.00")
+    billed.run("refund", payment, "--amount", "2.00", "--to-card")
+    for outcome in ("--opened", "--won", "--opened", "--lost"):
+        billed.run("dispute", payment, outcome)
+    assert {row["correction"]: row["what"] for row in made(billed, FIRST)["standing"]["corrections"]} == {
+        "RF-000001": "Refunded to the balance",
+        "RF-000002": "Refunded to the card",
+        "DP-000001": "Payment disputed: the money is held",
+        "DP-000002": "Dispute won: the payment stands",
+        "DP-000003": "Payment disputed: the money is held",
+        "DP-000004": "Dispute lost: the payment is gone",
+    }
+    page = Page(written(billed, FIRST, "html").decode()).text
+    assert page.count("Dispute lost: the payment is gone") == page.count("Refunded to the card") == 1
+
+
 def test_a_void_invoice_is_marked(billed: Home) -> None:
     billed.run("void", FIRST, "--reason", "Wrong customer")
     assert "VOID since 1 June 2026: Wrong customer" in re.sub(r"\s+", " ", pdf_text(written(billed, FIRST, "pdf")))

@@ -175,7 +175,7 @@ def _show_standing(made: Row, zone: ZoneInfo) -> None:
     ]
     told = {m["document"] for m in standing["movements"]}
     rows += [
-        (c["at"], f"{c['kind'].replace('_', ' ').capitalize()}{_because(c['reason'])}", c["correction"], c["amount"])
+        (c["at"], f"{c['what']}{_because(c['reason'])}", c["correction"], c["amount"])
         for c in standing["corrections"]
         if c["correction"] not in told
     ]

@@ -29,6 +29,19 @@ MOVED = {
     "gone_already": "Given back before",
 }
 """What each kind of transaction did to what is owed on an invoice, in words."""
+CORRECTED = {
+    "credit_note": "Credit note",
+    "write_off": "Written off",
+    "void": "Made void",
+    "refund to balance": "Refunded to the balance",
+    "refund to card": "Refunded to the card",
+    "refund to card, not yet made": "Refund to the card, not made yet",
+    "refund_refused": "Refund to the card refused",
+    "dispute opened": "Payment disputed: the money is held",
+    "dispute won": "Dispute won: the payment stands",
+    "dispute lost": "Dispute lost: the payment is gone",
+}
+"""What each correction did, in words."""
 OWED = ("receivable", "carried")
 AT_ISSUE = ("invoice", "brought_forward", "withheld", "credit_use", "balance_use")
 
@@ -74,6 +87,7 @@ def standing(con: sa.Connection, names: list[str], entries: dict[str, list[Row]]
                 {
                     "correction": row["correction"],
                     "kind": row["kind"],
+                    "what": _done(row),
                     "at": format_instant(row["made_at"]),
                     "amount": format_money(row["amount_minor"], currency),
                     "reason": row["reason"],
@@ -83,6 +97,17 @@ def standing(con: sa.Connection, names: list[str], entries: dict[str, list[Row]]
         }
 
     return of
+
+
+def _done(correction: Row) -> str:
+    """What a correction did, in words."""
+    kind = correction["kind"]
+    if kind == "dispute":
+        kind = f"dispute {correction['outcome']}"
+    if kind == "refund":
+        made = "" if correction["transaction"] is not None else ", not yet made"
+        kind = f"refund to {'card' if correction['to_card'] else 'balance'}{made}"
+    return CORRECTED[kind]
 
 
 def _is_issue(move: Row, close_run: int) -> bool:
