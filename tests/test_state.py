@@ -16,11 +16,13 @@ import msgspec
 import numpy as np
 import pytest
 from homes import Home
+from test_state_properties import take
+from usage_given import instant, parse_events, relation
 
 from metering.close import drafting
-from metering.lake import Lake
+from metering.lake import Lake, connect
 from metering.lake.entries import ExternalSort, merged
-from metering.state import advance, policy
+from metering.state import advance, open_usage, policy
 from metering.state.index import KINDS, Index, filter_for, write_entries
 from metering.values import Month, to_instant
 
@@ -450,3 +452,22 @@ def test_an_index_finds_what_is_there_and_looks_at_little_else(tmp_path: Path, c
     made = filter_for(count)
     made.add(subjects.view(np.uint64))
     assert count < 8 or np.count_nonzero(made.may_hold(others.view(np.uint64))) < 1200
+
+
+@pytest.mark.parametrize("end", ["2026-05-10 deleted s1 id=e2", ""])
+def test_where_a_snapshot_moves_a_vm_of_its_id_is_not_forgotten(tmp_path: Path, kept: None, end: str) -> None:
+    """Both had ended, or can still change; the late deletion of its VM moves the snapshot, and the VM with it.
+
+    So a snapshot that is taken in later ends with that VM.
+    """
+    lake, now = Lake(tmp_path), instant("2026-06-01" if end else "2026-05-04")
+    for batch in (f"2026-05-01 ready s1 id=e1 resource_id=vm-1\n{end}", "2026-05-05 vm-deleted s1 id=e3 batch=2"):
+        take(lake, parse_events(batch))
+    advance(lake, now)
+    for batch in ("2026-05-04 vm-deleted vm-1 id=e4 batch=3", "2026-05-03 ready s2 id=e5 batch=4 resource_id=s1"):
+        take(lake, parse_events(batch))
+        advance(lake, now)
+    with connect() as con:
+        assert open_usage(con, lake, now, UTC)
+        ends = {row["snapshot_id"]: row["ended_at"] for row in relation(con, "lifespans").to_pylist()}
+    assert ends == {"s1": instant("2026-05-04"), "s2": instant("2026-05-05")}

@@ -16,7 +16,7 @@ from metering.durable import sync
 from metering.lake import Lake
 from metering.lake.files import sha256_of
 
-FORMAT = 7
+FORMAT = 8
 """Of the files, and of what is computed into them."""
 STATE = "state.json"
 BROKEN = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError)

@@ -87,15 +87,21 @@ def gather(
     give_superseded(con, superseded)
     give_open_events(con, store, folders)
     view(con, "arriving", sql("state", "arriving"))
-    define(con, "state", "touched", "deleted_vms", "touched_open", "held_events", kind="TABLE")
-    moved = _by_segment(con, "touched_open")
+    define(con, "state", "deleted_vms", kind="TABLE")
     indexes = {folder.segment: Index(store.root / folder.name) for folder in folders if not folder.is_open}
-    touched = _keys(con, "touched", "subject_high")
     vms, since = (_keys(con, "deleted_vms", "vm_high", name) for name in ("vm_high", "since"))
+    ended = [NONE]
+    if len(vms):
+        for segment, index in indexes.items():
+            ended.append(np.setdiff1d(index.snapshots_of(vms, since), superseded.get(segment, NONE)))
+            index.rest()
+    give(con, "ended_of_vms", {"subject_high": np.concatenate(ended)})
+    define(con, "state", "touched", "touched_open", "held_events", kind="TABLE")
+    moved = _by_segment(con, "touched_open")
+    touched = _keys(con, "touched", "subject_high")
     batches: set[int] = set()
     for segment, index in indexes.items():
-        found = np.union1d(index.subjects(touched), index.snapshots_of(vms, since))
-        found = np.setdiff1d(found, superseded.get(segment, NONE))
+        found = np.setdiff1d(index.subjects(touched), superseded.get(segment, NONE))
         if len(found):
             moved[segment] = found
             batches |= index.batches(found)
