@@ -54,10 +54,22 @@ def printed(format: str, rows: pa.Table, capsys: object) -> str:
 
 def test_formulas_are_neutralised_in_csv(capsys: object) -> None:
     """A text that a spreadsheet would calculate gets a quote before it; numbers do not."""
-    names = ["=1+1", "+1", "-1", "@x", "\n=1", "\uff1d1+1", "plain", "-"]
+    names = ["=1+1", "+1", "-1", "@x", "\n=1", "\uff1d1+1", "plain", "-", "a;=1;b", 'a; "@1', "a;b-c"]
     text = printed("csv", table(*((name, "USD", -100, 0, None) for name in names)), capsys)
     read = list(csv.DictReader(io.StringIO(text)))
-    assert [row["name"] for row in read] == ["'=1+1", "'+1", "'-1", "'@x", "'\n=1", "'\uff1d1+1", "plain", "-"]
+    assert [row["name"] for row in read] == [
+        "'=1+1",
+        "'+1",
+        "'-1",
+        "'@x",
+        "'\n=1",
+        "'\uff1d1+1",
+        "plain",
+        "-",
+        "a;'=1;b",
+        """a; "'@1""",
+        "a;b-c",
+    ]
     assert {row["amount"] for row in read} == {"-1.00"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +30,10 @@ LEAST_TEXT = 20
 GAP = 2
 FOLDED_GAP = 3
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
 """What makes a formula of a text; in Japan the wide signs do too."""
+_FORMULA = f"{_SIGNS}\t\r\n"
+"""What makes one of it where it stands first."""
 _RIGHT = {"money", "gb_hours", "price", "integer", "decimal", "number"}
 
 
@@ -163,8 +166,9 @@ def _csv_field(text: str) -> str:
     return text
 
 
-_QUOTED = (b'"', b",", b"\n", b"\r")
-"""What must be quoted wherever it stands in a text; no other character has these bytes in UTF-8."""
+_BEGINS_FORMULA = re.compile(rf"""(\A(?=[{re.escape(_FORMULA)}])|[;\t][ "']*(?=[{re.escape(_SIGNS)}]))""")
+_PARTING = (b'"', b",", b"\n", b"\r", b";", b"\t")
+"""What may end a cell wherever it stands in a text; no other character has these bytes in UTF-8."""
 
 
 def _is_special(texts: pa.Array) -> bool:
@@ -180,15 +184,18 @@ def _is_special(texts: pa.Array) -> bool:
     offsets = np.frombuffer(places, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     text = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
     raw = text.tobytes()
-    if any(mark in raw for mark in _QUOTED):
+    if any(mark in raw for mark in _PARTING):
         return True
     begins = (offsets[:-1] - offsets[0])[np.diff(offsets) > 0]
-    return bool(np.isin(text[begins], np.frombuffer("".join(_FORMULA).encode(), np.uint8)).any())
+    return bool(np.isin(text[begins], np.frombuffer(_FORMULA.encode(), np.uint8)).any())
 
 
 def _guard(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets a quote before it."""
-    return f"'{value}" if value and value != "-" and value.startswith(_FORMULA) else value
+    """A text that a spreadsheet would take for a formula gets a quote before it.
+
+    So does what stands behind a semicolon or a tab: where those part cells, it begins one.
+    """
+    return _BEGINS_FORMULA.sub(r"\1'", value) if value and value != "-" else value
 
 
 def _write_json(report: Report, printed: pa.Table, file: IO[str]) -> None:
