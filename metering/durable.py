@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from metering.errors import unwritable
@@ -17,11 +18,28 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that the user named: beside its place, then renamed. Raises UsageError if that cannot be done."""
-    part = path.with_name(f".{path.name}.part")
+def put(path: Path, content: bytes, *, synced: bool = False) -> None:
+    """Have a file with this content in its place, in one step: readers see the old one or the new one.
+
+    Several processes may do so at once. Only what is synced outlives the machine; a cache need not.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)
+        if synced:
+            sync(part)
         part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    if synced:
+        sync(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file where the user named it. Raises UsageError if that cannot be done."""
+    try:
+        put(path, content)
     except OSError as error:
         raise unwritable(path, error) from None

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from metering.close.price_guard import check_prices
 from metering.corrections.card_refunds import card_sentences
+from metering.durable import put
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, worst
 from metering.events.inbox import take_inbox
 from metering.home import Home, Run
@@ -101,9 +102,7 @@ def _usage(home: Home, run: Run, say: Say) -> int:
     for reason, account, sku, region in sorted(found):
         say(f"cannot be billed: {sku} of {account} in {region}: {reason}")
     told_path.parent.mkdir(parents=True, exist_ok=True)
-    part = told_path.with_name(f".{told_path.name}.part")
-    part.write_bytes(msgspec.json.encode(sorted(found)))
-    part.replace(told_path)
+    put(told_path, msgspec.json.encode(sorted(found)))
     if anomalies:
         say(f"anomalies: {anomalies}; see `metering report anomalies`")
     return NEEDS_PERSON if found - told else DONE

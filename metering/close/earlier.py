@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from metering.close.drafting import Drafts, periods_of, prices_in_force
 from metering.close.inputs import RULES_VERSION, Inputs
+from metering.durable import put
 from metering.home import Home
 from metering.ledger.book import rows
 from metering.ledger.tables import metadata
@@ -69,10 +70,7 @@ def leave_note(home: Home, drafts: Drafts, run: int) -> None:
         return
     unbilled = {(item.usage.month, item.usage.account_id) for item in drafts.rated.unbillable}
     note = Note(str(drafts.inputs.month), run, drafts.hash, state.built, sorted(unbilled))
-    path = store.root / "rated.json"
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(msgspec.json.encode(sealed(note)))
-    part.replace(path)
+    put(store.root / "rated.json", msgspec.json.encode(sealed(note)))
 
 
 def _note(store: Store) -> Note | None:

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from metering.durable import sync
+from metering.durable import put, sync
 from metering.errors import MeteringError
 
 Claim = Callable[[str], AbstractContextManager[bool]]
@@ -170,11 +170,7 @@ class Folder(Files):
             raise Changed(f"{self.url}/{name}")
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_bytes(data)
-        sync(part)
-        part.replace(path)
-        sync(path.parent)
+        put(path, data, synced=True)
 
     def add(self, part: Path, name: str) -> None:
         path = self.root / name

@@ -6,7 +6,6 @@ not says that the ledger was put back from a backup, and that money may have mov
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import sqlalchemy as sa
 
-from metering.durable import sync
+from metering.durable import put
 from metering.errors import NeedsPerson
 from metering.home import Home, Run
 from metering.ledger.book import rows
@@ -89,11 +88,7 @@ def _asked(home: Home) -> dict[str, int]:
 def _write_asked(home: Home, gateway: str) -> None:
     path = home.lake.root / ASKED
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several runs may ask at once, so each writes a file of its own.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(msgspec.json.encode({gateway: home.now}))
-    sync(part)
-    part.replace(path)
+    put(path, msgspec.json.encode({gateway: home.now}), synced=True)
 
 
 def _order(intent: Intent) -> tuple[str, int, str]:

@@ -21,6 +21,7 @@ import duckdb
 import msgspec
 
 from metering import __version__
+from metering.durable import put
 from metering.home import Home
 from metering.lake import attached, count, every, single
 from metering.lake.files import sha256_of
@@ -107,10 +108,8 @@ def leave_note(home: Home, note: Note | None, file: Path) -> None:
     """Leave for the next run what it needs to know of a file that is about to be put in place."""
     if note is None:
         return
-    path = Store(home.lake).root / NOTE
-    part = path.with_name(f".{NOTE}.part")
-    part.write_bytes(msgspec.json.encode(msgspec.structs.replace(note, sha256=sha256_of(file))))
-    part.replace(path)
+    told = msgspec.structs.replace(note, sha256=sha256_of(file))
+    put(Store(home.lake).root / NOTE, msgspec.json.encode(told))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from metering.durable import sync
+from metering.durable import put, sync
 from metering.lake import Lake
 from metering.lake.files import sha256_of
 
@@ -144,11 +144,7 @@ class Store:
 
     def swap(self, state: State) -> None:
         """Make a state count."""
-        part = self.root / f".{STATE}.part"
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(sealed(state)), indent=1))
-        sync(part)
-        part.replace(self.root / STATE)
-        sync(self.root)
+        put(self.root / STATE, msgspec.json.format(msgspec.json.encode(sealed(state)), indent=1), synced=True)
 
     def sweep(self, state: State | None) -> None:
         """Remove what neither the state nor the one before it names."""

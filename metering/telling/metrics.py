@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import duckdb
 import sqlalchemy as sa
 
 from metering import __version__
+from metering.durable import put
 from metering.errors import DONE, NEEDS_PERSON
 from metering.home import Home
 from metering.lake import Manifest, compose, every, single
@@ -30,12 +30,10 @@ Sample = tuple[dict[str, str], str]
 def write_metrics(home: Home, say: Callable[[str], None]) -> None:
     """Write the file anew; what goes wrong is said, and no more."""
     path = home.path / FILE
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         text = "".join(_lines(home))
         path.parent.mkdir(exist_ok=True)
-        part.write_text(text, "utf-8")
-        part.replace(path)
+        put(path, text.encode())
     # Whatever it is: a night that billed well has not failed because nobody can draw a chart of it.
     except Exception as error:
         say(f"metrics: {FILE} is as it was: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
