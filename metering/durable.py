@@ -38,8 +38,15 @@ def put(path: Path, content: bytes, *, synced: bool = False) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put a file where the user named it. Raises UsageError if that cannot be done."""
+    """Put a file where the user named it; a link stays one, and what is no file (a pipe, a device) is written into.
+
+    Raises UsageError if that cannot be done.
+    """
     try:
-        put(path, content)
+        place = path.resolve()
+        if place.exists() and not (place.is_file() or place.is_dir()):
+            place.write_bytes(content)
+        else:
+            put(place, content)
     except OSError as error:
         raise unwritable(path, error) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,26 @@ def test_what_could_not_be_put_leaves_nothing(tmp_path: Path) -> None:
         write_whole(place, b"new")
     assert refused.value.unchanged == "Nothing was written."
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_bytes(b"before")
+    link = tmp_path / "link"
+    link.symlink_to(there)
+    write_whole(link, b"after")
+    assert link.is_symlink() and there.read_bytes() == b"after"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
+
+
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    """As root, a rename would put a file in the place of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(pipe, b"all of it")
+        assert os.read(reader, 100) == b"all of it"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

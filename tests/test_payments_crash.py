@@ -238,6 +238,9 @@ def test_the_clock_of_the_next_run_is_three_days_off(given: Given, days: int, tr
     assert given.statuses() == ["succeeded"]
     assert len(given.case("INV-2026-05-000002").attempts) == tries
     assert_books_equal_captures(given)
+    # Whatever the clocks say, nothing ends before it began.
+    assert all(row["created_at"] <= row["settled_at"] for row in given.table("payments"))
+    assert all(row["created_at"] <= row["ended_at"] for row in given.table("intents") if not row["live"])
 
 
 # What happens between the runs

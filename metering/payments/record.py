@@ -87,9 +87,10 @@ def adopt(con: sa.Connection, desk: Desk, invoice: str, found: Intent, number: i
     if case.intent is not None:
         return []
     wanted = terms_of(case, desk.payments, desk.gateway).charge_minor
+    instant = _instant(desk, case)
     for lost in range(case.intents_made + 1, number):
         row = asdict(_intent(desk, case, lost, 0)) | {"state": "cancelled", "live": 0}
-        insert(con, "intents", [row | {"created_at": desk.now, "ended_at": desk.now}])
+        insert(con, "intents", [row | {"created_at": instant, "ended_at": instant}])
     moved = found.status in ("succeeded", "processing", "action_required")
     known = {row["payment_customer"] for row in rows(con, "account_versions", account_id=case.account_id)}
     live = replace(
@@ -98,7 +99,7 @@ def adopt(con: sa.Connection, desk: Desk, invoice: str, found: Intent, number: i
         customer=found.customer if found.customer in known else case.customer,
         state="created" if moved else "cancelling",
     )
-    insert(con, "intents", [asdict(live) | {"live": 1, "created_at": desk.now}])
+    insert(con, "intents", [asdict(live) | {"live": 1, "created_at": _instant(desk, case)}])
     attempt = case.attempts[-1].attempt + 1 if case.attempts else 1
     _add_attempt(con, desk, case, attempt, "unknown", live.intent, live.amount_minor)
     return []
@@ -125,9 +126,9 @@ def refused(con: sa.Connection, desk: Desk, live: Live, refusal: Refused) -> lis
     if case.intent is None or case.intent.intent != live.intent:
         return []
     small = refusal.code in TOO_SMALL
-    _end(con, desk, case.intent, "cancelled")
+    _end(con, desk, case, case.intent, "cancelled")
     last = case.attempts_on(live.intent)[-1]
-    _move(con, desk, last, "declined", reason=refusal.code, retryable=int(small), settled_at=desk.now)
+    _move(con, desk, case, last, "declined", reason=refusal.code, retryable=int(small))
     if not small:
         return [Event("declined", case.invoice, case.currency, last.amount_minor, refusal.code)]
     return _carry(con, desk, case.invoice, case.receivable_minor)
@@ -180,7 +181,7 @@ def use_balance(con: sa.Connection, desk: Desk, invoice: str) -> list[Event]:
 
 def _make_intent(con: sa.Connection, desk: Desk, case: Case, amount: int) -> Live:
     live = _intent(desk, case, case.intents_made + 1, amount)
-    insert(con, "intents", [asdict(live) | {"live": 1, "created_at": desk.now}])
+    insert(con, "intents", [asdict(live) | {"live": 1, "created_at": _instant(desk, case)}])
     return live
 
 
@@ -212,8 +213,8 @@ def _add_attempt(
         "payment_method": case.payment_method if intent else "",
         "status": status,
         "retryable": 1,
-        "created_at": desk.now,
-        "settled_at": None if intent else desk.now,
+        "created_at": _instant(desk, case),
+        "settled_at": None if intent else _instant(desk, case),
     }
     insert(con, "payments", [row])
 
@@ -223,8 +224,8 @@ def _succeeded(con: sa.Connection, desk: Desk, case: Case, last: Attempt, found:
     live = case.intent
     assert live is not None
     _replace_others(con, desk, case, last)
-    _move(con, desk, last, "succeeded", reason=None, charge=found.charge or last.charge, settled_at=desk.now)
-    _end(con, desk, live, "succeeded")
+    _move(con, desk, case, last, "succeeded", reason=None, charge=found.charge or last.charge)
+    _end(con, desk, case, live, "succeeded")
     journal = Journal(con, desk.now, desk.run.run)
     who = (case.account_id, case.currency, case.invoice)
     owed = min(live.amount_minor, max(case.receivable_minor, 0))
@@ -245,23 +246,23 @@ def _succeeded(con: sa.Connection, desk: Desk, case: Case, last: Attempt, found:
 def _cancelled(con: sa.Connection, desk: Desk, case: Case, found: Finding) -> list[Event]:
     live = case.intent
     assert live is not None
-    _end(con, desk, live, "cancelled")
+    _end(con, desk, case, live, "cancelled")
     events = []
     *_, last = case.attempts_on(live.intent)
     for attempt in case.attempts_on(live.intent):
         if attempt.status == "action_required":
-            _move(con, desk, attempt, "declined", reason=NOT_ACTED, settled_at=desk.now)
+            _move(con, desk, case, attempt, "declined", reason=NOT_ACTED)
     if last.status == "unknown":
         reason = found.reason or CANCELLED
         _move(
             con,
             desk,
+            case,
             last,
             "declined",
             reason=reason,
             retryable=int(found.retryable),
             charge=found.charge,
-            settled_at=desk.now,
         )
         if found.reason:
             events.append(Event("declined", case.invoice, case.currency, last.amount_minor, reason))
@@ -281,12 +282,12 @@ def _answered(con: sa.Connection, desk: Desk, case: Case, last: Attempt, found: 
     _move(
         con,
         desk,
+        case,
         last,
         found.kind,
         reason=found.reason,
         retryable=int(found.retryable),
         charge=found.charge or last.charge,
-        settled_at=desk.now,
     )
     failpoint("payment.before_record")
     return [Event(found.kind, case.invoice, case.currency, last.amount_minor, found.reason)]
@@ -295,12 +296,14 @@ def _answered(con: sa.Connection, desk: Desk, case: Case, last: Attempt, found: 
 def _replace_others(con: sa.Connection, desk: Desk, case: Case, last: Attempt) -> None:
     for attempt in case.attempts_on(last.intent or ""):
         if attempt.status == "action_required" and attempt.payment != last.payment:
-            _move(con, desk, attempt, "declined", reason=REPLACED, settled_at=desk.now)
+            _move(con, desk, case, attempt, "declined", reason=REPLACED)
 
 
-def _move(con: sa.Connection, desk: Desk, attempt: Attempt, status: str, **values: str | int | None) -> None:
+def _move(
+    con: sa.Connection, desk: Desk, case: Case, attempt: Attempt, status: str, **values: str | int | None
+) -> None:
     assert (attempt.status, status) in ATTEMPT_MOVES, (attempt, status)
-    change(con, "payments", {"payment": attempt.payment}, status=status, **values)
+    change(con, "payments", {"payment": attempt.payment}, status=status, settled_at=_instant(desk, case), **values)
 
 
 def _move_intent(con: sa.Connection, known: Live, state: str, **values: str | int | None) -> None:
@@ -308,8 +311,13 @@ def _move_intent(con: sa.Connection, known: Live, state: str, **values: str | in
     change(con, "intents", {"intent": known.intent}, state=state, **values)
 
 
-def _end(con: sa.Connection, desk: Desk, live: Live, state: str) -> None:
-    _move_intent(con, live, state, live=0, ended_at=desk.now)
+def _end(con: sa.Connection, desk: Desk, case: Case, live: Live, state: str) -> None:
+    _move_intent(con, live, state, live=0, ended_at=_instant(desk, case))
+
+
+def _instant(desk: Desk, case: Case) -> int:
+    """The run's instant, or that of the last attempt where the clock is behind that of an earlier run."""
+    return max([desk.now, *(attempt.last_seen for attempt in case.attempts)])
 
 
 def _use_reserved(journal: Journal, case: Case, owed: int) -> int:
