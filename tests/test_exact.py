@@ -76,8 +76,8 @@ def test_many_rows_stay_in_their_order() -> None:
         assert [int(amount.replace(".", "")) for amount in found] == list(range(count))
 
 
-SPECIAL = ['a"b', "a,b", "a\nb", "a\rb", "=a", "+a", "-a", "@a", "\ta", "\ra", "-"]
-PLAIN = ["", "a", "a=b", "a-b", "ü@", "日本", "a\tb"]
+SPECIAL = ['a"b', "a,b", "a\nb", "a\rb", "=a", "+a", "-a", "@a", "\ta", "\ra", "-", "a;b", "a\tb", "\uff1da"]
+PLAIN = ["", "a", "a=b", "a-b", "ü@", "日本"]
 
 
 @pytest.mark.parametrize("text", SPECIAL)
