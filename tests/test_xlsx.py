@@ -142,6 +142,11 @@ def test_no_text_becomes_a_formula_or_a_link(tmp_path: Path) -> None:
     assert {cell.hyperlink for cell in cells} == {None}
     assert len(cells[-1].value) == 32_767
     assert cells[-1].value.endswith("(cut; --format csv has all of it)")
+    # An emoji is two of the units in which a cell counts, and none is cut in half.
+    made = book(tmp_path / "b.xlsx", *((text, "USD", 1, 1, 1, 1) for text in ("😀" * 16_383, "😀" * 16_384)))
+    whole, cut = (row[0].value for row in made["sample"].iter_rows(min_row=2))
+    assert whole == "😀" * 16_383
+    assert cut == "😀" * 16_365 + " … (cut; --format csv has all of it)"
 
 
 def test_more_rows_than_a_sheet_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ class _Workbook:
         for row, (name, text) in enumerate(lines):
             bold = name == "column"
             sheet.write_string(row, 0, name, self._format(bold=True))
-            sheet.write_string(row, 1, text[:MAX_TEXT], self._format(bold=bold, wrap=True))
+            sheet.write_string(row, 1, _cut(text), self._format(bold=bold, wrap=True))
 
     # The rows
 
@@ -260,6 +260,8 @@ def _digits(value: int | Decimal) -> int:
 
 
 def _cut(text: str) -> str:
-    """A text as long as a cell holds."""
+    """A text as long as a cell holds, which counts in UTF-16."""
+    if len(text) <= MAX_TEXT // 2 or len(units := text.encode("utf-16-le")) <= 2 * MAX_TEXT:
+        return text
     mark = " … (cut; --format csv has all of it)"
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(mark)] + mark
+    return units[: 2 * (MAX_TEXT - len(mark))].decode("utf-16-le", "ignore") + mark
