@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,20 +43,19 @@ class Books:
         Columns are backed by Arrow: money, prices and GB-hours are decimals, which pandas adds exactly; times are
         in UTC. Raises `metering.errors.UsageError` for a name or a filter that there is not.
         """
-        from metering.reports.ask import IDLE_DAYS, Filter, ask, report_name
+        from metering.reports.ask import IDLE_DAYS, Filter, applicable, ask, report_name
         from metering.reports.catalog import reports
         from metering.reports.exact import typed
 
         if month and (from_ or to):
             raise UsageError("`month` names one month, `from_` and `to` name several.", remedy="Give one or the other.")
         chosen = report_name(name, by=by, billed=billed, as_of=as_of, days=days)
-        wanted = Filter(
-            _month(month or from_),
-            _month(month or to),
-            account,
-            as_of,
-            days=IDLE_DAYS if days is None else days,
+        days = IDLE_DAYS if days is None else days
+        wanted, left_out = applicable(
+            chosen, Filter(_month(month or from_), _month(month or to), account, as_of, days=days)
         )
+        if left_out:
+            warnings.warn(left_out, stacklevel=2)
         home = self._home()
         rows = ask(home, chosen, wanted)
         return _frame(typed(reports()[chosen], rows, home.config.billing.gigabyte_bytes))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from homes import Home
 
+from metering import open_home
 from metering.cli import finance
 from metering.reports import render
 from metering.reports.catalog import Report, ReportColumn, reports
@@ -47,13 +48,26 @@ def test_days_and_filters_belong_to_their_reports(home: Home) -> None:
         ("invoices", "--days", "3"): "--days belongs to the report `idle`",
         ("idle", "--by", "day"): "belong to the report `usage`",
         ("idle", "--days", "-1"): "",
-        ("balances", "--month", "2026-05"): "says how things stand now",
-        ("idle", "--to", "2026-05"): "knows no months",
-        ("runs", "--account", "acc-1"): "is about no account",
         ("simulation",): "metering simulate",
         ("forecats",): "The reports are: ",
     }.items():
         assert told in home.run("report", *args, exit_code=2).stderr
+
+
+def test_what_stands_now_is_not_told_under_the_name_of_a_month(home: Home) -> None:
+    """All of it is told, and that the filter says nothing of it."""
+    now = "says how things stand now, and knows no months: all of it follows."
+    for args, told in {
+        ("balances", "--month", "2026-05"): f"`balances` {now}",
+        ("idle", "--to", "2026-05"): f"`idle` {now}",
+        ("runs", "--account", "acc-1"): "`runs` is about no account: all of it follows.",
+        ("invoices", "--month", "2026-05"): "",
+    }.items():
+        asked = home.run("report", *args, "--format", "json")
+        assert asked.stderr.strip() == told
+        assert not told or asked.stdout == home.run("report", args[0], "--format", "json").stdout
+    with pytest.warns(UserWarning, match="knows no months"):
+        open_home(home.path, now=home.now).report("balances", month="2026-05")
 
 
 def test_a_wide_table_keeps_every_digit(home: Home) -> None:

@@ -60,7 +60,7 @@ def print_report(
     days: int | None = None,
 ) -> int:
     """Print a report in the format asked for."""
-    from metering.reports.ask import IDLE_DAYS, Filter, ask, state_of
+    from metering.reports.ask import IDLE_DAYS, Filter, applicable, ask, state_of
     from metering.reports.catalog import reports
     from metering.reports.render import Asked, write
 
@@ -68,7 +68,10 @@ def print_report(
         raise UsageError("--month names one month, --from and --to name several.", remedy="Give one or the other.")
     home = context.open()
     days = IDLE_DAYS if days is None else days
-    wanted = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)
+    given = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)
+    wanted, left_out = applicable(name, given)
+    if left_out:
+        context.say(left_out)
     format = output_format(format, output)
     rows = ask(home, name, wanted)
     about = {**state_of(home), "filter": wanted.told} if format == "xlsx" else {}

@@ -92,6 +92,18 @@ def with_reader(
     return task(Reader(home, replace(wanted, all_events=True), several=several))
 
 
+def applicable(name: str, wanted: Filter) -> tuple[Filter, str]:
+    """What of a filter a report knows, and a sentence about what it does not: figures of now are none of a month."""
+    told = []
+    if name in _OF_NOW and (wanted.month_from or wanted.month_to):
+        wanted = replace(wanted, month_from=None, month_to=None)
+        told.append(f"`{name}` says how things stand now, and knows no months")
+    if name in _OF_NO_ACCOUNT and wanted.account_id is not None:
+        wanted = replace(wanted, account_id=None)
+        told.append(f"`{name}` is about no account")
+    return wanted, f"{'; '.join(told)}: all of it follows." if told else ""
+
+
 def report_name(
     name: str, *, by: str | None = None, billed: bool = False, as_of: int | None = None, days: int | None = None
 ) -> str:
@@ -153,24 +165,12 @@ class Reader:
             raise UsageError(f"There is no report {name!r}.", remedy=remedy)
         if name in GIVEN:
             raise UsageError(f"{name!r} needs more than a filter.", remedy=f"Run `{GIVEN[name]}`.")
-        self._check_filter(name)
         if name in _OF_USAGE:
             _OF_USAGE[name](self)
         elif name in _OF_BILLS:
             _OF_BILLS[name](self, name)
         else:
             self.ledger(sql("reports", name))
-
-    def _check_filter(self, name: str) -> None:
-        """UsageError for a filter that the report does not know: figures of now are none of a month."""
-        wanted = self.wanted
-        if name in _OF_NOW and (wanted.month_from or wanted.month_to):
-            remedy = "Leave out --month, --from and --to."
-            if name == "balances":
-                remedy += " `metering report statement --to MONTH` ends with what was then."
-            raise UsageError(f"{name!r} says how things stand now, and knows no months.", remedy=remedy)
-        if name in _OF_NO_ACCOUNT and wanted.account_id is not None:
-            raise UsageError(f"{name!r} is about no account.", remedy="Leave out --account.")
 
     def query(self, name: str) -> str:
         """The SQL of a report, once it is prepared."""
