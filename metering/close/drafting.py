@@ -25,7 +25,7 @@ from metering.charges.stored import in_force
 from metering.close.inputs import Inputs, ListDigest
 from metering.columns import Columns, blocks, rows_of, whole_rows_of
 from metering.home import Home
-from metering.invoices.lines import USAGE, Issued, Line, add_tax, make_lines
+from metering.invoices.lines import ADJUSTMENT, USAGE, Issued, Line, add_tax, make_lines
 from metering.lake import connect
 from metering.ledger.book import MOST_ROWS
 from metering.ledger.tables import metadata
@@ -60,6 +60,15 @@ class Draft:
     @property
     def total_minor(self) -> int:
         return self.subtotal_minor + self.tax_minor
+
+    @property
+    def corrections(self) -> dict[str, int]:
+        """What its adjustments come to by month, tax included."""
+        found: dict[str, int] = defaultdict(int)
+        for line in self.lines:
+            if line.kind == ADJUSTMENT:
+                found[line.month] += line.gross_minor
+        return dict(found)
 
 
 @dataclass

@@ -17,8 +17,7 @@ from metering.close.inputs import Inputs
 from metering.corrections.closures import pay_out
 from metering.home import Home
 from metering.invoices.history import History
-from metering.invoices.lines import ADJUSTMENT
-from metering.invoices.settlement import Credit, pay, set_aside, spread, withhold
+from metering.invoices.settlement import Credit, Use, pay, set_aside, spread, withhold
 from metering.ledger import postings as post
 from metering.ledger import purses
 from metering.ledger.book import insert, insert_rows
@@ -49,6 +48,19 @@ class Purses:
         for amount in purses.carried(con):
             carried[amount.account_id].append(amount)
         return cls(purses.balances(con), credits, carried)
+
+    def pay(self, account: str, payable: int, day: str) -> list[Use]:
+        """Take a positive payable of the month before `day` from credit, then balance, as far as they go."""
+        credits = self.credits.get(account, {})
+        left = [Credit(credit.reference, credit.expires, credit.remaining_minor) for credit in credits.values()]
+        uses = pay(payable, left, self.balances.get(account, 0), day)
+        for use in uses:
+            if use.reference is None:
+                self.balances[account] -= use.amount_minor
+            else:
+                credit = credits[use.reference]
+                credits[use.reference] = credit._replace(remaining_minor=credit.remaining_minor - use.amount_minor)
+        return uses
 
 
 @dataclass
@@ -113,7 +125,7 @@ class Settlement:
 
     def _issue(self, draft: Draft) -> None:
         account, currency, number = draft.account_id, draft.currency, draft.number
-        corrections = _corrections(draft)
+        corrections = draft.corrections
         history = History(self._con, account) if corrections else None
         withheld = self._withhold(history, number, corrections) if history else {}
         carried = self._purses.carried.pop(account, ())
@@ -156,22 +168,13 @@ class Settlement:
     def _collect(self, draft: Draft, payable: int) -> None:
         """Take a positive payable from credit, then balance; carry what is too little to charge."""
         account, currency, number = draft.account_id, draft.currency, draft.number
-        credits = self._purses.credits.get(account, {})
-        uses = pay(
-            payable,
-            [Credit(credit.reference, credit.expires, credit.remaining_minor) for credit in credits.values()],
-            self._purses.balances.get(account, 0),
-            self._day,
-        )
         left = payable
-        for use in uses:
+        for use in self._purses.pay(account, payable, self._day):
             left -= use.amount_minor
             if use.reference is None:
-                self._purses.balances[account] -= use.amount_minor
                 self.settled.balance_used[currency] += use.amount_minor
                 self._journal.post("balance_use", post.balance_use(account, currency, number, use.amount_minor))
             else:
-                self._change_credit(account, use.reference, -use.amount_minor)
                 self.settled.credit_used[currency] += use.amount_minor
                 self._journal.post(
                     "credit_use", post.credit_use(account, currency, number, use.reference, use.amount_minor)
@@ -204,7 +207,7 @@ class Settlement:
                 )
                 if source.source == "credit":
                     assert source.reference is not None
-                    self._change_credit(account, source.reference, source.amount_minor)
+                    self._return_credit(account, source.reference, source.amount_minor)
                     self._journal.post(
                         "credit_use",
                         post.credit_use(account, currency, number, source.reference, -source.amount_minor),
@@ -215,7 +218,7 @@ class Settlement:
         for earlier, aside in set_aside(to_balance, purses.open_minor(self._con, account)):
             self._journal.post("set_aside", post.set_aside(account, currency, earlier, aside))
 
-    def _change_credit(self, account: str, reference: str, amount: int) -> None:
+    def _return_credit(self, account: str, reference: str, amount: int) -> None:
         credits = self._purses.credits[account]
         known = credits.get(reference) or purses.one_credit(self._con, reference)
         credits[reference] = known._replace(remaining_minor=known.remaining_minor + amount)
@@ -248,12 +251,3 @@ class Settlement:
             )
         )
         self._lines += line_rows(draft)
-
-
-def _corrections(draft: Draft) -> dict[str, int]:
-    """The gross corrections on an invoice by month."""
-    found: dict[str, int] = defaultdict(int)
-    for line in draft.lines:
-        if line.kind == ADJUSTMENT:
-            found[line.month] += line.gross_minor
-    return dict(found)

@@ -1,6 +1,7 @@
 """What the months that are not closed will come to: what is alive stays alive, at the prices in force.
 
-The lines are made by the close's own functions, so that a month's forecast becomes its invoice as time passes.
+Lines are made and money is taken by the close's own functions, so that a month's forecast becomes its invoice as time
+passes.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
 from metering.close.month import without_collector
 from metering.close.order import closed_months
+from metering.close.settling import Purses
 from metering.columns import table_of, whole_rows_of
 from metering.home import Home
 from metering.invoices.history import History
-from metering.invoices.lines import ADJUSTMENT, Issued, make_lines, subtotals
-from metering.invoices.settlement import Credit, pay, withhold
-from metering.ledger import purses
+from metering.invoices.lines import Issued, make_lines, subtotals
+from metering.invoices.settlement import withhold
 from metering.payments.gateway import limits_of
 from metering.payments.split import chargeable
 from metering.state.changes import Pair
@@ -137,7 +138,7 @@ def _rows(
     rated: _Usage,
 ) -> Iterator[tuple[Any, ...]]:
     """The rows of the forecast, each in the order of its columns."""
-    held = _Purses(home, con)
+    settling = _Settling(home, con)
     issued = dict(issued_before(con, str(months[0]), earlier))
     currency_of = inputs.currency_of
     for month in months:
@@ -158,8 +159,8 @@ def _rows(
                 rated.used.get((name, account), 0),
                 so_far.get(account),
                 draft.subtotal_minor if draft else None,
-                held.balances.get(account, 0) if account in currency_of else None,
-                held.settle(draft, next_day) if draft else None,
+                settling.balance(account) if account in currency_of else None,
+                settling.settle(draft, next_day) if draft else None,
             )
 
 
@@ -171,50 +172,36 @@ def _billed(
     return str(inputs.month), counted, issued, inputs.currency_of, inputs.gigabyte_bytes
 
 
-class _Purses:
-    """What accounts hold and have carried; settling one month takes from it for the next."""
+class _Settling:
+    """Settles the invoices to come from what accounts hold and have carried, each month from what the last one left."""
 
     def __init__(self, home: Home, con: sa.Connection) -> None:
         self._con = con
         self._payments = home.config.payments
         self._limits = limits_of(home)
-        self.balances = purses.balances(con)
-        self._credits: dict[str, list[Credit]] = defaultdict(list)
-        for credit in purses.credits(con):
-            self._credits[credit.account_id].append(Credit(credit.reference, credit.expires, credit.remaining_minor))
-        self._carried: dict[str, int] = defaultdict(int)
-        for amount in purses.carried(con):
-            self._carried[amount.account_id] += amount.amount_minor
+        self._purses = Purses.read(con)
+        self._carried = {
+            account: sum(one.amount_minor for one in carried) for account, carried in self._purses.carried.items()
+        }
+
+    def balance(self, account: str) -> int:
+        """What an account has prepaid."""
+        return self._purses.balances.get(account, 0)
 
     def settle(self, draft: Draft, day: str) -> int:
         """What the card would be charged for an invoice of the month before `day`, after credit and balance."""
         account = draft.account_id
         payable = draft.total_minor + self._carried.pop(account, 0) + self._withheld(draft)
         if payable <= 0:
-            self.balances[account] = self.balances.get(account, 0) - payable
+            self._purses.balances[account] = self.balance(account) - payable
             return 0
-        uses = pay(payable, self._credits[account], self.balances.get(account, 0), day)
-        for use in uses:
-            if use.reference is None:
-                self.balances[account] -= use.amount_minor
-            else:
-                self._credits[account] = [
-                    credit._replace(remaining_minor=credit.remaining_minor - use.amount_minor)
-                    if credit.reference == use.reference
-                    else credit
-                    for credit in self._credits[account]
-                ]
-        left = payable - sum(use.amount_minor for use in uses)
-        charge, carry = chargeable(left, draft.currency, self._payments, self._limits)
-        self._carried[account] = carry
+        left = payable - sum(use.amount_minor for use in self._purses.pay(account, payable, day))
+        charge, self._carried[account] = chargeable(left, draft.currency, self._payments, self._limits)
         return charge
 
     def _withheld(self, draft: Draft) -> int:
         """The part of an invoice's corrections that the account has had back already."""
-        corrections: dict[str, int] = defaultdict(int)
-        for line in draft.lines:
-            if line.kind == ADJUSTMENT:
-                corrections[line.month] += line.gross_minor
+        corrections = draft.corrections
         if not corrections:
             return 0
         history = History(self._con, draft.account_id)
