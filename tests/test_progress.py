@@ -31,7 +31,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, seconds: int, context: Context, stder
     for name, value in {"TERM": "xterm-256color", "COLUMNS": "100"}.items():
         monkeypatch.setenv(name, value)
     with progress.steps(context, "checks") as show:
-        show(4, 8, "seals")
+        show(4, 8, "to /disk[/b]")
     return stderr.getvalue()
 
 
@@ -39,7 +39,7 @@ def test_rate_and_what_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four of eight in two seconds are two a second."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     said = shown(monkeypatch, 2, Context(), Terminal())
-    assert "4/8" in said and "2.0 checks/s" in said and "seals" in said
+    assert "4/8" in said and "2.0 checks/s" in said and "to /disk[/b]" in said
     assert COLOUR.search(said)
 
 

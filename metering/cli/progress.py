@@ -29,7 +29,8 @@ def steps(context: Context, unit: str) -> Iterator[Callable[[int, int, str], Non
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     told = TextColumn("{task.fields[count]}"), TimeRemainingColumn(elapsed_when_finished=True), TimeElapsedColumn()
-    bar = Progress(BarColumn(), *told, TextColumn("{task.fields[step]}"), console=Console(stderr=True), transient=True)
+    step = TextColumn("{task.fields[step]}", markup=False)
+    bar = Progress(BarColumn(), *told, step, console=Console(stderr=True), transient=True)
     task = bar.add_task(unit, total=None, count="", step="")
     # What tells nothing for long is shown all the same.
     late = Timer(QUIET_MICROS // MICROS_PER_SECOND, bar.start)
