@@ -42,6 +42,21 @@ def test_revenue_is_the_ledgers(home: Home) -> None:
         )
 
 
+def test_what_a_month_will_take_is_not_there_for_the_next(home: Home) -> None:
+    """10 GB: 744, 720 and 744 hours cost 7.44, 7.20 and 7.44; 8.00 of credit pay first, then 5.00 of balance."""
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    home.funds("acc-1,credit,8.00,USD,welcome,", "acc-1,topup,5.00,USD,paid,")
+    home.events("2026-05-01 ready s1 gb=10")
+    home.run("ingest")
+    rows = home.report("forecast", "--now", "2026-07-02T08:00:00Z")
+    assert [(row["month"], row["amount_forecast"], row["balance"], row["card_forecast"]) for row in rows] == [
+        ("2026-05", "7.44", "5.00", "0.00"),
+        ("2026-06", "7.20", "5.00", "1.64"),
+        ("2026-07", "7.44", "0.00", "7.44"),
+    ]
+
+
 def test_days_and_filters_belong_to_their_reports(home: Home) -> None:
     """An option of another report is refused, and so is a report that needs more than a filter."""
     for args, told in {
