@@ -1,1 +1,1 @@
-"""Reconciling: what the engine knows, held against what others know; it reads, and writes nothing."""
+"""Reconciling: what the engine knows, held against what others know; see README.md."""

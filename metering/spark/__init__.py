@@ -1,4 +1,4 @@
-"""Usage on a Spark cluster that is there already: `[engine] name = "spark"`."""
+"""Usage on a Spark cluster that is there already: `[engine] name = "spark"`; see README.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The maintained lifespans: a cache below the lake, from which a night computes with what is new and what is alive."""
+"""The maintained lifespans: a cache below the lake, by which a night computes only what changed; see README.md."""
 
 from metering.state.build import advance
 from metering.state.changes import changed_usage
