@@ -77,6 +77,8 @@ def test_the_file_explains_itself_anywhere(closed: Home, tmp_path: Path) -> None
     copied = tmp_path / "elsewhere.duckdb"
     shutil.copy(closed.path / FILE, copied)
     shutil.rmtree(closed.path)
+    # DuckDB's header: a checksum, its name, and the version of the storage; 64 is what DuckDB 1.0 reads.
+    assert (copied.read_bytes()[8:12], int.from_bytes(copied.read_bytes()[12:20], "little")) == (b"DUCK", 64)
     con = opened(copied)
     assert {report.name for report in published()} == reports().keys() - NEEDS_MORE
     for report in published():

@@ -40,8 +40,8 @@ from metering.sql import sql
 from metering.usage import meter
 
 FILE = Path("reports", "reports.duckdb")
-STORAGE = "v1.2.0"
-"""The oldest storage version, which every DuckDB from 1.2 on reads."""
+STORAGE = "v1.0.0"
+"""The storage version that every DuckDB from 1.0 on reads."""
 
 NEEDS_MORE = {*GIVEN, "snapshot-lines"}
 """Reports that answer a question about one thing; they have no table."""
