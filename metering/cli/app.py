@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from metering.errors import FAILED, MeteringError, UsageError, wrong_value
+from metering.errors import DONE, FAILED, MeteringError, UsageError, wrong_value
 
 if TYPE_CHECKING:
     from metering.clock import Clock
@@ -113,6 +113,12 @@ class Context:
             self._log({"level": "info", "message": sentence, **facts})
         elif not self.quiet:
             click.echo(sentence, err=True)
+
+    def done(self, run: Run, sentence: str) -> int:
+        """Say what a run has done, here and in its summary; the exit code of a command that has done it all."""
+        run.say(sentence)
+        self.say(sentence)
+        return DONE
 
     def complain(self, error: MeteringError) -> None:
         """Say what went wrong."""

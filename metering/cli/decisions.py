@@ -78,10 +78,7 @@ def accounts_import(context: Context, file: str) -> int:
     with home.lock(), home.run(f"accounts import {file}") as run:
         with home.book.write() as con:
             changed, same = import_accounts(con, file, home.now, run.run)
-        sentence = f"{counted(changed, 'account')} new or changed, {same} as before"
-        run.say(sentence)
-        context.say(sentence)
-    return DONE
+        return context.done(run, f"{counted(changed, 'account')} new or changed, {same} as before")
 
 
 @command(accounts, "close")
@@ -97,12 +94,8 @@ def accounts_close(context: Context, account: str) -> int:
     with home.lock(), home.run(f"accounts close {account}") as run:
         with home.book.write() as con:
             new = close_account(con, account, home.now, run.run)
-        sentence = (
-            f"{account}: {'closed; its balance is paid out after its final invoice' if new else 'closed already'}"
-        )
-        run.say(sentence)
-        context.say(sentence)
-    return DONE
+        how = "closed; its balance is paid out after its final invoice" if new else "closed already"
+        return context.done(run, f"{account}: {how}")
 
 
 # Funds
@@ -123,10 +116,7 @@ def funds_import(context: Context, file: str) -> int:
     with home.lock(), home.run(f"funds import {file}") as run:
         with home.book.write() as con:
             added, known = import_funds(con, file, home.now, run.run)
-        sentence = f"{counted(added, 'reference')} added, {known} known already"
-        run.say(sentence)
-        context.say(sentence)
-    return DONE
+        return context.done(run, f"{counted(added, 'reference')} added, {known} known already")
 
 
 @command(funds, "add")
@@ -151,10 +141,7 @@ def funds_add(
             known = current_accounts(con).get(row.values["account_id"])
             row.values["currency"] = currency or (known["currency"] if known else "")
             added, _ = add_funds(con, [row], home.now, run.run)
-        sentence = f"{row.values['reference']}: {'added' if added else 'was in the book'}"
-        run.say(sentence)
-        context.say(sentence)
-    return DONE
+        return context.done(run, f"{row.values['reference']}: {'added' if added else 'was in the book'}")
 
 
 # Prices
@@ -225,12 +212,6 @@ def _released(context: Context, home: Home, run: Run, invoice: str) -> Iterator[
         yield
 
 
-def _told(context: Context, run: Run, sentence: str) -> int:
-    run.say(sentence)
-    context.say(sentence)
-    return DONE
-
-
 @command(app, "credit-note")
 @click.argument("invoice")
 @click.option("--amount", required=True, metavar="A", help="Gross, in major units.")
@@ -249,7 +230,7 @@ def credit_note(context: Context, invoice: str, amount: str, reason: str) -> int
             credited = rows(con, "corrections", correction=number)[0]
         click.echo(number)
         money = f"{format_money(credited['amount_minor'], credited['currency'])} {credited['currency']}"
-        return _told(context, run, f"{number}: {money} of {invoice} credited")
+        return context.done(run, f"{number}: {money} of {invoice} credited")
 
 
 @command(app, "void")
@@ -267,7 +248,7 @@ def void(context: Context, invoice: str, rebill: bool, reason: str) -> int:
     with home.lock(), home.run(f"void {invoice}{' --rebill' if rebill else ''}") as run:
         with _released(context, home, run, invoice), home.book.write() as con:
             number = documents.void(con, invoice, reason, home.now, run.run, rebill=rebill)
-        return _told(context, run, f"{number}: {invoice} is void{'; its usage is billed again' if rebill else ''}")
+        return context.done(run, f"{number}: {invoice} is void{'; its usage is billed again' if rebill else ''}")
 
 
 @command(app, "write-off")
@@ -284,7 +265,7 @@ def write_off(context: Context, invoice: str, reason: str) -> int:
     with home.lock(), home.run(f"write-off {invoice}") as run:
         with _released(context, home, run, invoice), home.book.write() as con:
             number = documents.write_off(con, invoice, reason, home.now, run.run)
-        return _told(context, run, f"{number}: {invoice} is uncollectible")
+        return context.done(run, f"{number}: {invoice} is uncollectible")
 
 
 @command(app, "refund")
@@ -303,9 +284,9 @@ def refund(context: Context, payment: str, amount: str | None, to_card: bool, re
             make = money.begin_card_refund if to_card else money.refund_to_balance
             number = make(con, payment, amount, reason, home.now, run.run)
         if not to_card:
-            return _told(context, run, f"{number}: {payment} refunded to the balance")
+            return context.done(run, f"{number}: {payment} refunded to the balance")
         for sentence in finish_card_refunds(home, run):
-            _told(context, run, sentence)
+            context.done(run, sentence)
     return DONE
 
 
@@ -325,4 +306,4 @@ def dispute(context: Context, payment: str, outcome: str | None, reason: str) ->
     with home.lock(), home.run(f"dispute {payment} --{outcome}") as run:
         with home.book.write() as con:
             number = money.dispute(con, payment, outcome, reason, home.now, run.run)
-        return _told(context, run, f"{number}: dispute of {payment} {outcome}")
+        return context.done(run, f"{number}: dispute of {payment} {outcome}")

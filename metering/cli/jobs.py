@@ -55,8 +55,7 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
                 result = take_inbox(home.lake, home.inbox, home.now, progress=progress, memory_limit=limit)
         run.batch = result.batch
         sentence = f"{'no batch' if result.batch is None else f'batch {result.batch}'}: {result.told}"
-        run.say(sentence)
-        context.say(sentence)
+        context.done(run, sentence)
         for reason in result.unreadable:
             context.say(f"not read: {reason}")
         for line in result.bad_lines():
@@ -133,8 +132,7 @@ def collect(context: Context) -> int:
         if not outcome.counts:
             context.say("There is nothing to collect.")
         for sentence in card_sentences(home, run, outcome):
-            run.say(sentence)
-            context.say(sentence)
+            context.done(run, sentence)
         for event in outcome.notable:
             context.say(f"look at {event.invoice}: {event.kind}{f' ({event.reason})' if event.reason else ''}")
         run.exit_code = worst(outcome.exit_code, tell(home, run, context.say))

@@ -292,7 +292,4 @@ def gc(context: Context, dry_run: bool, hours: int) -> int:
         for refuse in gone:
             refuse.remove()
         size = sum(refuse.bytes for refuse in gone)
-        sentence = f"{counted(len(gone), 'file or folder', 'files or folders')} removed, {size:,} bytes"
-        run.say(sentence)
-        context.say(sentence)
-    return DONE
+        return context.done(run, f"{counted(len(gone), 'file or folder', 'files or folders')} removed, {size:,} bytes")
