@@ -34,7 +34,7 @@ from metering.payments.gateway import CardRefund
 from metering.schema import empty_table, tables
 from metering.sql import sql
 from metering.state.check import differences
-from metering.values import InvalidValue, parse_money
+from metering.values import InvalidValue, counted, parse_money
 
 _NOT_CHECKS = {"booked", "pending"}
 _WORD = re.compile(r"\w+")
@@ -214,7 +214,7 @@ def _event_files(home: Home) -> list[str]:
         elif digest != file.sha256:
             found.append(f"{file.path} was changed")
         elif (rows := pq.read_metadata(home.lake.path(file)).num_rows) != file.rows:
-            found.append(f"{file.path} has {rows} rows instead of {file.rows}")
+            found.append(f"{file.path} has {counted(rows, 'row')} instead of {file.rows}")
     found += raw.problems(home.lake, manifest)
     return found or [problem for part in manifest.merged for problem in unlike(home.lake, manifest, part)]
 

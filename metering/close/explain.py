@@ -24,12 +24,14 @@ from metering.usage import meter
 from metering.values import (
     MICROS_PER_HOUR,
     PRICE_PLACES,
+    counted,
     format_gb_hours,
     format_instant,
     format_money,
     format_scaled,
     gb_hours_denominator,
     parse_scaled,
+    rate,
     round_half_up,
 )
 
@@ -100,7 +102,7 @@ def differences(invoice: dict[str, Any], lines: list[dict[str, Any]], again: Dra
             if issued[name] != computed[name]
         ]
     if len(lines) != len(made):
-        found.append(f"{len(lines)} lines issued, {len(made)} computed again")
+        found.append(f"{counted(len(lines), 'line')} issued, {len(made)} computed again")
     return found
 
 
@@ -207,8 +209,6 @@ def _total(explained: Explained) -> Iterator[str]:
 
 
 def _rounded(byte_micros: int, price: str, currency: str, gigabyte: int) -> int:
-    from metering.values import rate
-
     return rate(byte_micros, Decimal(price), currency, gigabyte)
 
 

@@ -21,7 +21,7 @@ from metering.errors import MeteringError
 from metering.failpoints import failpoint
 from metering.lake.files import sha256_of
 from metering.lake.store import Batch, File, Joined, Lake, Manifest, RawPlace
-from metering.values import to_datetime
+from metering.values import counted, to_datetime
 
 _BLOCK = 2**20
 
@@ -174,7 +174,7 @@ def _of_batch(lake: Lake, batch: Batch, raw: File, found: RawPlace) -> Iterator[
     if found.size is not None and _digest(lake.path(found.file), found.start, found.size) != raw.sha256:
         yield f"{found.file.path} does not hold the lines of batch {batch.batch}"
     elif (rows := sum(lines.num_rows for lines in lake.raw_lines(batch, found))) != raw.rows:
-        yield f"{found.file.path} has {rows} rows of batch {batch.batch} instead of {raw.rows}"
+        yield f"{found.file.path} has {counted(rows, 'row')} of batch {batch.batch} instead of {raw.rows}"
 
 
 def _digest(path: Path, start: int, size: int) -> str:

@@ -21,6 +21,7 @@ from metering.ledger.tables import metadata
 from metering.payments.adopt import MOVED, adopt, held_intents, lost_intents
 from metering.payments.gateway import NoAnswer, open_gateway
 from metering.recovery.put_back import Show, put_back
+from metering.values import counted
 
 Say = Callable[[str], None]
 _TOLD = ("closes", "invoices", "payments", "corrections", "funds", "account_versions", "transactions", "runs")
@@ -103,7 +104,8 @@ def _bring_back(home: Home, say: Say) -> str:
             unchanged="What was put back stays; nothing was overwritten.",
             remedy=f"Put the event files that came since into {done}, then run the same command again.",
         )
-    told = f"batches {first} to {known} were lost; {taken.accepted} events of {done} stand for them as batch {first}"
+    lost = f"batch {first} was lost" if first == known else f"batches {first} to {known} were lost"
+    told = f"{lost}; {counted(taken.accepted, 'event')} of {done} taken in place of that, as batch {first}"
     say(f"Taken in again: {told}.")
     return told
 
@@ -136,6 +138,6 @@ def _ask_gateway(home: Home, say: Say, again: str) -> int:
             )
         if not lost:
             say(f"The gateway {gateway.name} has no payment intent that the ledger does not know.")
-        run.say(f"{len(lost)} intents adopted")
+        run.say(f"{counted(len(lost), 'intent')} adopted")
         run.exit_code = worst(outcome.exit_code, DONE)
     return run.exit_code

@@ -9,6 +9,7 @@ from metering.sql import sql
 from metering.state.files import STATE, Store
 from metering.state.relations import give_state
 from metering.usage import meter
+from metering.values import counted
 
 REMEDY = "remove lake/state/state.json; the next night makes the state again"
 _RELATIONS = ("lifespans", "size_changes", "anomalies_for_ever")
@@ -35,5 +36,5 @@ def differences(lake: Lake, memory_limit: str | None = None) -> list[str]:
         view(con, "computed", every(f"computed_{name}"))
         view(con, "maintained", every(name))
         if rows := count(con, sql("state", "differing")):
-            found.append(f"the state's {name} differ from what the events say in {rows} rows; {REMEDY}")
+            found.append(f"the state's {name} differ from what the events say in {counted(rows, 'row')}; {REMEDY}")
     return found
