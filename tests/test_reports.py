@@ -9,7 +9,8 @@ import json
 import pyarrow as pa
 
 from metering.reports.catalog import Report, ReportColumn
-from metering.reports.render import Asked, rows_of, typed, write
+from metering.reports.exact import typed
+from metering.reports.render import Asked, rows_of, write
 
 REPORT = Report(
     "sample",

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
@@ -16,7 +17,6 @@ import pyarrow as pa
 from metering.errors import UsageError, unwritable
 from metering.reports import exact
 from metering.reports.catalog import Report
-from metering.reports.exact import typed as typed
 from metering.values import visible
 
 if TYPE_CHECKING:
@@ -100,18 +100,15 @@ def write_rows(home: Home, report: Report, rows: pa.Table, format: str, output: 
     write(Asked(report, rows, home.config.billing.gigabyte_bytes, about), format, output)
 
 
-class _writing:  # noqa: N801  reads as a sentence
-    """Name the file that cannot be written."""
-
-    def __init__(self, output: str) -> None:
-        self._output = output
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise unwritable(self._output, error) from None
+@contextmanager
+def _writing(output: str) -> Iterator[None]:
+    """Name the file that cannot be written; a reader who has gone away is no fault of it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritable(output, error) from None
 
 
 def _write_parquet(answer: Answer, output: str) -> None:
