@@ -309,9 +309,7 @@ def _hashed(line: Line) -> tuple[Any, ...]:
     )
 
 
-def issued_before(
-    con: sa.Connection, month: str, earlier: set[Pair] | None = None
-) -> Iterator[tuple[ChargeKey, Issued]]:
+def issued_before(con: sa.Connection, month: str, earlier: set[Pair] | None) -> Iterator[tuple[ChargeKey, Issued]]:
     """What the lines of all closes before a month add up to by key, without those of invoices voided to be rebilled.
 
     In the order of account ids. Whether a void counts is decided by when it was made: before the close of that

@@ -44,7 +44,7 @@ class Closed:
     """What a dry run found that would stop the close."""
 
 
-def close_month(home: Home, run: Run, month: Month, *, dry_run: bool = False, approve: str | None = None) -> Closed:
+def close_month(home: Home, run: Run, month: Month, *, dry_run: bool, approve: str | None) -> Closed:
     """Compute a month and commit it to the ledger; the caller holds the run lock.
 
     A dry run is the same without the commit. Raises NeedsPerson where a guard stops the close before it writes,

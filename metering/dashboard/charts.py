@@ -56,24 +56,25 @@ class Chart:
 Series = Sequence[tuple[str, Figure, Figure | None]]
 """Month, figure, and what it is expected to become."""
 
+WIDTH, HEIGHT = 460, 200
 LEFT, TOP, BOTTOM = 46, 20, 34
 ROOMY = 7
 """So many bars leave room for the value of each."""
 
 
-def columns(title: str, series: Series, *, width: int = 460, height: int = 200) -> Chart:
+def columns(title: str, series: Series) -> Chart:
     """A chart of upright bars from zero."""
     values = [figure.value for _, now, later in series for figure in (now, later) if figure is not None]
     step = _step(max([abs(value) for value in values] or [Decimal(0)]))
     highest = _steps_up(max([*values, Decimal(0)]), step)
     lowest = -_steps_up(-min([*values, Decimal(0)]), step)
-    inside = height - TOP - BOTTOM
+    inside = HEIGHT - TOP - BOTTOM
     span = (highest - lowest) * step or Decimal(1)
 
     def y(value: Decimal) -> int:
         return TOP + int((highest * step - value) * inside / span)
 
-    place = (width - LEFT) // max(len(series), 1)
+    place = (WIDTH - LEFT) // max(len(series), 1)
     bar_width = min(place * 2 // 3, 44)
     highest_at = max(
         range(len(series)), key=lambda index: (series[index][2] is None, series[index][1].value), default=0
@@ -89,7 +90,7 @@ def columns(title: str, series: Series, *, width: int = 460, height: int = 200) 
         said = (x + bar_width // 2 + 6, "end") if crowded else (x + bar_width // 2, "middle")
         bars.append(Bar(Month.parse(month), now, tells, x, top, depth, *said, later, later_top, later_depth))
     ticks = [(y(step * count), _tick(step * count)) for count in range(lowest, highest + 1)]
-    return Chart(title, width, height, bar_width, y(Decimal(0)), bars, ticks)
+    return Chart(title, WIDTH, HEIGHT, bar_width, y(Decimal(0)), bars, ticks)
 
 
 def _tick(value: Decimal) -> str:

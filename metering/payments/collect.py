@@ -106,13 +106,13 @@ def collect(
 
 
 @contextmanager
-def released(home: Home, run: Run, invoice: str, *, gateway: Gateway | None = None) -> Iterator[tuple[bool, Outcome]]:
+def released(home: Home, run: Run, invoice: str) -> Iterator[tuple[bool, Outcome]]:
     """Hold an invoice for a correction, with its live intent cancelled.
 
     Yields False if the intent may still succeed or another run holds the invoice. A late success is recorded, so
     the invoice may be paid although this yields True: look at it again before correcting it.
     """
-    desk = Desk.open(home, run, gateway)
+    desk = Desk.open(home, run)
     outcome = Outcome()
     try:
         with home.book.claim(claim_of(invoice)) as mine:

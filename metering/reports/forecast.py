@@ -53,10 +53,10 @@ Charges = Mapping[ChargeKey, int]
 def forecast(
     home: Home,
     duck: duckdb.DuckDBPyConnection,
-    first: Month | None = None,
-    last: Month | None = None,
+    first: Month | None,
+    last: Month | None,
     *,
-    all_events: bool = False,
+    all_events: bool,
 ) -> pa.Table:
     """A row for each account in each month that is not closed, up to the current one.
 

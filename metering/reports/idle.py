@@ -44,7 +44,7 @@ class Key(NamedTuple):
 Rate = tuple[Period, Key, Decimal]
 
 
-def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bool = False) -> None:
+def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bool) -> None:
     """Set periods and prices for `idle.sql`: of all billed months up to now, and of the current month.
 
     With `keep_lifespans` those that are alive are computed once; then the connection answers for no other report.

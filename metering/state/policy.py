@@ -45,7 +45,7 @@ def is_worth(events: int) -> bool:
     return events >= int(os.environ.get("METERING_STATE_FROM", WORTH))
 
 
-def to_merge(folders: Iterable[Folder], now: int, *, only_alike: bool = False) -> Merging | None:
+def to_merge(folders: Iterable[Folder], now: int, *, only_alike: bool) -> Merging | None:
     """What should be merged or divided next; None where nothing is to be done.
 
     While more is to come only folders of one size are merged, so that each row is rewritten seldom.

@@ -52,7 +52,7 @@ def with_usage(
     now: int,
     zone: tzinfo,
     question: Callable[[duckdb.DuckDBPyConnection], Answer],
-    memory_limit: str | None = None,
+    memory_limit: str | None,
     *,
     keep_lifespans: bool = True,
 ) -> Answer:
