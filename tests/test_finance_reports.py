@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from decimal import Decimal
+from fractions import Fraction
 
 import pyarrow as pa
 import pytest
@@ -55,6 +56,22 @@ def test_what_a_month_will_take_is_not_there_for_the_next(home: Home) -> None:
         ("2026-06", "7.20", "5.00", "1.64"),
         ("2026-07", "7.44", "0.00", "7.44"),
     ]
+
+
+def test_the_largest_snapshot_at_a_price_of_twelve_places(home: Home) -> None:
+    """Its bytes × microseconds × price have more digits than the engine multiplies."""
+    home.prices("snapshot.vm,,USD,0.000071234567,2026-01-01,", "snapshot.vm,,USD,0.1,2026-06-01,")
+    home.accounts("acc-1,USD,10,pm_card_visa")
+    large, small = Fraction(2**63 - 1, 10**9), Fraction(10**15 + 1, 10**9)
+    lines = f"2026-05-01 ready s1 bytes={2**63 - 1}", f"2026-06-06 resized s1 bytes={10**15 + 1}"
+    home.events("\n".join((*lines, lines[0].replace("s1", "s2"))))
+    home.run("ingest")
+    home.now = "2026-06-16T00:00:00Z"
+    may, june = 744 * Fraction(71234567, 10**12), Fraction(1, 10)
+    costs = [large * (may + 360 * june), large * 720 * june]
+    costs += [large * (may + 120 * june) + small * 240 * june, small * 720 * june]
+    told = [row[name] for row in home.report("idle", "--days", "30") for name in ("cost_to_date", "cost_per_month")]
+    assert [Fraction(cost) for cost in told] == [Fraction(round(cost * 100), 100) for cost in costs]
 
 
 def test_days_and_filters_belong_to_their_reports(home: Home) -> None:

@@ -74,8 +74,8 @@ def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bo
     places = max((-int(price.as_tuple().exponent) for *_, price in (*spent, *ahead)), default=0)
     con.register("cost_rates", _rates(spent, places))
     con.register("month_rates", _rates(ahead, places))
-    denominator = gb_hours_denominator(home.config.billing.gigabyte_bytes) * 10**places
-    con.register("cost_units", _units({key.currency for key in keys}, denominator))
+    gb_hour = gb_hours_denominator(home.config.billing.gigabyte_bytes)
+    con.register("cost_units", _units({key.currency for key in keys}, gb_hour, gb_hour * 10**places))
 
 
 def _eras(periods: list[Period], prices: dict[str, MonthPrices]) -> list[Period]:
@@ -117,13 +117,14 @@ def _rates(found: Iterable[Rate], places: int) -> pa.Table:
     return pa.table(arrays, names=list(_RATES))
 
 
-def _units(currencies: Iterable[str], denominator: int) -> pa.Table:
-    """What a scaled cost is multiplied and divided by to give minor units, for each currency."""
+def _units(currencies: Iterable[str], gb_hour: int, denominator: int) -> pa.Table:
+    """What a scaled cost is multiplied and divided by to give minor units, for each currency; and one GB-hour."""
     names = sorted(currencies)
     return pa.table(
         {
             "currency": pa.array(names, pa.string()),
             "minor_units": pa.array([10 ** minor_digits(name) for name in names], pa.int64()),
+            "gb_hour": pa.array([Decimal(gb_hour)] * len(names), _SCALED),
             "denominator": pa.array([Decimal(denominator)] * len(names), _SCALED),
         }
     )
