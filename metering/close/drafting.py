@@ -23,7 +23,7 @@ from metering.charges.prices import MonthPrices, PriceKey
 from metering.charges.rating import ChargeKey, Rated, Unbillable, UsageSum, rate_usage
 from metering.charges.stored import in_force
 from metering.close.inputs import Inputs, ListDigest
-from metering.columns import Columns, blocks, rows_of, whole_rows_of
+from metering.columns import Columns, blocks, whole_rows_of
 from metering.home import Home
 from metering.invoices.lines import ADJUSTMENT, USAGE, Issued, Line, add_tax, make_lines
 from metering.lake import connect
@@ -90,10 +90,10 @@ class Drafts:
     @property
     def invoices(self) -> Iterator[Draft]:
         """The invoices, each made again from its lines as it is asked for."""
-        for number, rows in groupby(rows_of(self.lines), key=itemgetter(0)):
+        for number, rows in groupby(whole_rows_of(self.lines), key=itemgetter(0)):
             members = list(rows)
             lines = [
-                Line(kind, month, account, sku, region, Decimal(price), int(byte_micros), amount, rate, tax)
+                Line(kind, month, account, sku, region, Decimal(price), byte_micros, amount, rate, tax)
                 for _, _, kind, month, account, sku, region, price, byte_micros, _, amount, rate, tax in members
             ]
             yield Draft(number, lines[0].account_id, members[0][_CURRENCY], lines)

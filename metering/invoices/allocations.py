@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from metering.columns import whole_rows_of
 from metering.lake import answer, compose
 from metering.schema import arrow_schema
 from metering.sql import sql
 from metering.values import share_out
-
-_MANY = 2_000
-"""Rows that are objects at once."""
 
 
 def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
@@ -28,16 +24,11 @@ def allocate(con: duckdb.DuckDBPyConnection) -> pa.Table:
     """
     found = answer(con, compose(con, sql("invoices", "line_snapshots"), "usage"))
     amounts = array("q")
-    for _, line in groupby(_rows(found), key=itemgetter(0, 1)):
+    rows = whole_rows_of(found.select(["invoice", "line", "amount_minor", "byte_micros"]))
+    for _, line in groupby(rows, key=itemgetter(0, 1)):
         members = list(line)
-        amounts.extend(share_out(members[0][2], [int(byte_micros) for *_, byte_micros in members]))
+        amounts.extend(share_out(members[0][2], [byte_micros for *_, byte_micros in members]))
     place = found.column_names.index("amount_minor")
     shared = found.set_column(place, "amount_minor", pa.array(amounts, pa.int64()))
     schema = arrow_schema("allocations")
     return shared.select(schema.names).cast(schema).combine_chunks()
-
-
-def _rows(found: pa.Table) -> Iterator[tuple[Any, ...]]:
-    """Invoice, line, the line's amount and the snapshot's usage."""
-    for batch in found.select(["invoice", "line", "amount_minor", "byte_micros"]).to_batches(max_chunksize=_MANY):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
