@@ -24,7 +24,7 @@ MONEY_PLACES = 3
 """Places of money as a decimal: no currency has more."""
 
 _MINOR = '"minor digits"'
-_PART = 2**17
+_AT_ONCE = 2**17
 """Rows that are converted at once."""
 
 _Value = Callable[[ReportColumn], str]
@@ -63,11 +63,11 @@ def _converted(report: Report, rows: pa.Table, gigabyte_bytes: int, value: _Valu
         con.register("report_rows", _in_gb_hours(report, part, gigabyte_bytes))
         return answer(con, _select(report, value, "report_rows"))
 
-    if rows.num_rows <= _PART:
+    if rows.num_rows <= _AT_ONCE:
         return converted(rows)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return pa.concat_tables(
-            pool.map(converted, (rows.slice(start, _PART) for start in range(0, rows.num_rows, _PART)))
+            pool.map(converted, (rows.slice(start, _AT_ONCE) for start in range(0, rows.num_rows, _AT_ONCE)))
         )
 
 
@@ -90,11 +90,18 @@ def gb_hours(usage: pa.ChunkedArray, gigabyte_bytes: int) -> pa.ChunkedArray:
     if 2 * numerator * denominator >= 2**63 or (2 ** (62 + bits) // denominator + 1) * numerator >= 2**63:
         bits = 0
     kind = pa.decimal128(38, GB_HOURS_PLACES)
-    parts = (_part(part.cast(pa.decimal128(38, 0)), numerator, denominator, bits, kind) for part in usage.chunks)
+    parts = (
+        _divided_whole(part.cast(pa.decimal128(38, 0)), numerator, denominator, bits, kind) for part in usage.chunks
+    )
     return pa.chunked_array(parts, kind)
 
 
-def _part(usage: pa.Array, numerator: int, denominator: int, bits: int, kind: pa.DataType) -> pa.Array:
+def _divided_whole(usage: pa.Array, numerator: int, denominator: int, bits: int, kind: pa.DataType) -> pa.Array:
+    """A piece of a column times numerator by denominator, rounded half away from zero.
+
+    Divided as by hand, in steps that fit 64 bits: first what lies above the lowest `bits`, then the rest with these.
+    Values of more than 62 + `bits`, or all where `bits` is 0, are divided by Python.
+    """
     there = is_there(usage)
     low, high = (half.copy() for half in halves(usage))
     is_negative = high < 0
