@@ -58,6 +58,30 @@ def test_what_a_month_will_take_is_not_there_for_the_next(home: Home) -> None:
     ]
 
 
+def test_what_a_correction_gives_back_before_another_month(home: Home) -> None:
+    """May's 74.40 become 36.00: 38.40 go back in June, to an open invoice or as they were paid.
+
+    acc-1: nothing is paid, so what comes back is set aside for May, and July's 7.44 are the card's. acc-2: 24.40 of the
+    card's come back as balance and 14.00 as a credit that has lapsed by July, so the card pays 29.76 - 24.40.
+    """
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_chargeDeclined", "acc-2,USD,0,pm_card_visa")
+    home.funds("acc-2,credit,50.00,USD,short,2026-06-15")
+    home.events("2026-05-01 ready s1 gb=100\n2026-05-01 ready s2 acc=acc-2 gb=100")
+    home.run("close", exit_code=3)
+    home.events(
+        "2026-05-16 deleted s1\n2026-05-16 deleted s2\n2026-07-01 ready s3 gb=10\n2026-07-01 ready s4 acc=acc-2 gb=40",
+        "late.jsonl",
+    )
+    home.now = "2026-08-01T08:00:00Z"
+    home.run("ingest")
+    rows = home.report("forecast", "--month", "2026-07")
+    told = [(row["account_id"], row["balance"], row["card_forecast"]) for row in rows]
+    assert told == [("acc-1", "0.00", "7.44"), ("acc-2", "24.40", "5.36")]
+    home.run("close", exit_code=3)
+    assert home.column("payments", "amount", "--month", "2026-07") == ["7.44", "5.36"]
+
+
 def test_the_largest_snapshot_at_a_price_of_twelve_places(home: Home) -> None:
     """Its bytes × microseconds × price have more digits than the engine multiplies."""
     home.prices("snapshot.vm,,USD,0.000071234567,2026-01-01,", "snapshot.vm,,USD,0.1,2026-06-01,")

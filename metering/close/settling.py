@@ -17,7 +17,7 @@ from metering.close.inputs import Inputs
 from metering.corrections.closures import pay_out
 from metering.home import Home
 from metering.invoices.history import History
-from metering.invoices.settlement import Credit, Use, pay, set_aside, spread, withhold
+from metering.invoices.settlement import Credit, Source, Use, pay, set_aside, spread, withhold
 from metering.ledger import postings as post
 from metering.ledger import purses
 from metering.ledger.book import insert, insert_rows
@@ -61,6 +61,26 @@ class Purses:
                 credit = credits[use.reference]
                 credits[use.reference] = credit._replace(remaining_minor=credit.remaining_minor - use.amount_minor)
         return uses
+
+    def give_back(
+        self, con: sa.Connection, account: str, amount: int, corrections: Mapping[str, int], history: History
+    ) -> list[tuple[str, Source]]:
+        """Give a negative payable back the way that the corrected months were paid: month by month to what, how much.
+
+        What credit had paid is credit again; what comes to the balance is the caller's to keep or to set aside.
+        """
+        steps = [
+            (month, source)
+            for month, share in spread(amount, corrections)
+            for source in history.give_back(month, share)
+        ]
+        credits = self.credits[account]
+        for _, source in steps:
+            if source.source == "credit":
+                assert source.reference is not None
+                known = credits.get(source.reference) or purses.one_credit(con, source.reference)
+                credits[source.reference] = known._replace(remaining_minor=known.remaining_minor + source.amount_minor)
+        return steps
 
 
 @dataclass
@@ -190,38 +210,31 @@ class Settlement:
         """Return a negative payable the way that the corrected months were paid; set aside what is open."""
         account, currency, number = draft.account_id, draft.currency, draft.number
         to_balance = 0
-        step = 0
-        for month, share in spread(amount, corrections):
-            for source in history.give_back(month, share):
-                step += 1
-                self._others["returns"].append(
-                    {
-                        "invoice": number,
-                        "step": step,
-                        "month": month,
-                        "origin_invoice": source.invoice,
-                        "source": source.source,
-                        "reference": source.reference,
-                        "amount_minor": source.amount_minor,
-                    }
+        for step, (month, source) in enumerate(
+            self._purses.give_back(self._con, account, amount, corrections, history), 1
+        ):
+            self._others["returns"].append(
+                {
+                    "invoice": number,
+                    "step": step,
+                    "month": month,
+                    "origin_invoice": source.invoice,
+                    "source": source.source,
+                    "reference": source.reference,
+                    "amount_minor": source.amount_minor,
+                }
+            )
+            if source.source == "credit":
+                assert source.reference is not None
+                self._journal.post(
+                    "credit_use",
+                    post.credit_use(account, currency, number, source.reference, -source.amount_minor),
                 )
-                if source.source == "credit":
-                    assert source.reference is not None
-                    self._return_credit(account, source.reference, source.amount_minor)
-                    self._journal.post(
-                        "credit_use",
-                        post.credit_use(account, currency, number, source.reference, -source.amount_minor),
-                    )
-                else:
-                    to_balance += source.amount_minor
+            else:
+                to_balance += source.amount_minor
         self._journal.post("balance_use", post.balance_use(account, currency, number, -to_balance))
         for earlier, aside in set_aside(to_balance, purses.open_minor(self._con, account)):
             self._journal.post("set_aside", post.set_aside(account, currency, earlier, aside))
-
-    def _return_credit(self, account: str, reference: str, amount: int) -> None:
-        credits = self._purses.credits[account]
-        known = credits.get(reference) or purses.one_credit(self._con, reference)
-        credits[reference] = known._replace(remaining_minor=known.remaining_minor + amount)
 
     def _lapse(self) -> None:
         """Let what is left of credits lapse that cannot pay this month."""

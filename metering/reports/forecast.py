@@ -27,7 +27,8 @@ from metering.columns import table_of, whole_rows_of
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import Issued, make_lines, subtotals
-from metering.invoices.settlement import withhold
+from metering.invoices.settlement import set_aside, withhold
+from metering.ledger import purses
 from metering.payments.gateway import limits_of
 from metering.payments.split import chargeable
 from metering.state.changes import Pair
@@ -190,21 +191,27 @@ class _Settling:
 
     def settle(self, draft: Draft, day: str) -> int:
         """What the card would be charged for an invoice of the month before `day`, after credit and balance."""
-        account = draft.account_id
-        payable = draft.total_minor + self._carried.pop(account, 0) + self._withheld(draft)
+        account, corrections = draft.account_id, draft.corrections
+        history = History(self._con, account) if corrections else None
+        if history:
+            # What the account has had back already is not given back again.
+            corrections = {
+                month: amount + withhold(amount, history.limit(month), history.withheld(month))
+                for month, amount in corrections.items()
+            }
+        withheld = sum(corrections.values()) - sum(draft.corrections.values())
+        payable = draft.total_minor + self._carried.pop(account, 0) + withheld
         if payable <= 0:
-            self._purses.balances[account] = self.balance(account) - payable
+            if history:
+                self._return(account, -payable, corrections, history)
             return 0
         left = payable - sum(use.amount_minor for use in self._purses.pay(account, payable, day))
         charge, self._carried[account] = chargeable(left, draft.currency, self._payments, self._limits)
         return charge
 
-    def _withheld(self, draft: Draft) -> int:
-        """The part of an invoice's corrections that the account has had back already."""
-        corrections = draft.corrections
-        if not corrections:
-            return 0
-        history = History(self._con, draft.account_id)
-        return sum(
-            withhold(amount, history.limit(month), history.withheld(month)) for month, amount in corrections.items()
-        )
+    def _return(self, account: str, amount: int, corrections: Mapping[str, int], history: History) -> None:
+        """Give back a negative payable; what pays open invoices is no balance for the months after."""
+        steps = self._purses.give_back(self._con, account, amount, corrections, history)
+        to_balance = sum(source.amount_minor for _, source in steps if source.source != "credit")
+        aside = set_aside(to_balance, purses.open_minor(self._con, account))
+        self._purses.balances[account] = self.balance(account) + to_balance - sum(part for _, part in aside)
