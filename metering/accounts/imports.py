@@ -25,8 +25,8 @@ FUNDS_EXTRAS = ("expires",)
 _CARD_LIKE = re.compile(r"(?:\d[ -]?){12,18}\d")
 
 
-def current_versions(con: sa.Connection) -> sa.CursorResult[Any]:
-    """The version in force of every account, in the order of account ids, read as they are gone through."""
+def current_versions(con: sa.Connection, *names: str) -> sa.CursorResult[Any]:
+    """The version in force of every account, or some columns of it, by account id, read as they are gone through."""
     table = metadata().tables["account_versions"]
     newest = (
         sa.select(table.c.account_id, sa.func.max(table.c.version).label("version"))
@@ -34,7 +34,7 @@ def current_versions(con: sa.Connection) -> sa.CursorResult[Any]:
         .subquery()
     )
     query = (
-        sa.select(*(table.c[name] for name in schema("account_versions").names))
+        sa.select(*(table.c[name] for name in names or schema("account_versions").names))
         .join(newest, sa.and_(table.c.account_id == newest.c.account_id, table.c.version == newest.c.version))
         .order_by(table.c.account_id)
     )
@@ -50,6 +50,11 @@ def current_accounts(con: sa.Connection) -> dict[str, dict[str, Any]]:
     for row in current_versions(con):
         found[row[0]] = {name: once.setdefault(value, value) for name, value in zip(names, row, strict=True)}
     return found
+
+
+def account_currencies(con: sa.Connection) -> dict[str, str]:
+    """The currency of every account, for which its other columns need not be read."""
+    return {row.account_id: row.currency for row in current_versions(con, "account_id", "currency")}
 
 
 def import_accounts(con: sa.Connection, path: str, now: int, run: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from datetime import tzinfo
 import duckdb
 import sqlalchemy as sa
 
-from metering.accounts.imports import current_accounts
+from metering.accounts.imports import account_currencies
 from metering.charges.rating import Unbillable
 from metering.close.files import missing_files, write_missing
 from metering.close.month import Closed, close_month
@@ -217,7 +217,7 @@ def _tell_open(home: Home, month: Month, say: Say) -> int:
 
 def _unbillable_now(home: Home, month: Month) -> list[Unbillable]:
     with home.book.read() as con:
-        currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
+        currency_of = account_currencies(con)
     zone, limit = home.config.billing.zone, home.config.engine.memory_limit
 
     def found(usage: duckdb.DuckDBPyConnection) -> list[Unbillable]:

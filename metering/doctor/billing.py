@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
-from metering.accounts.imports import current_accounts
+from metering.accounts.imports import account_currencies, current_accounts
 from metering.charges.prices import read_prices
 from metering.close.price_guard import check_prices
 from metering.close.unbilled import billed_months, unbillable
@@ -55,7 +55,7 @@ def _gaps(home: Home, wanted: str) -> list[str]:
     """Usage that cannot be billed for a reason, one sentence per account, SKU, region and month."""
     con = _usage(home)
     with home.book.read() as ledger:
-        currency_of = {name: row["currency"] for name, row in current_accounts(ledger).items()}
+        currency_of = account_currencies(ledger)
     sums: dict[tuple[str, str, str, str], int] = defaultdict(int)
     for reason, usage in unbillable(home, con, currency_of, billed_months(home, con)):
         if reason == wanted:

@@ -15,7 +15,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from metering.accounts.imports import current_accounts
+from metering.accounts.imports import account_currencies
 from metering.charges.prices import PriceList, read_prices
 from metering.errors import UsageError, unreadable
 from metering.home import Home
@@ -166,7 +166,7 @@ class _Cost:
         self._length = end - start
         self._prices: PriceList = read_prices(str(home.prices_file))
         with home.book.read() as con:
-            self._currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
+            self._currency_of = account_currencies(con)
 
     def of(self, row: dict[str, Any]) -> tuple[int, str | None, int | None]:
         """Byte-microseconds, currency, and minor units; the latter two None where no price is known."""

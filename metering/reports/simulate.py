@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import duckdb
 import pyarrow as pa
 
-from metering.accounts.imports import current_accounts
+from metering.accounts.imports import account_currencies
 from metering.charges.prices import MonthPrices, read_prices
 from metering.charges.rating import Rated, UsageSum, rate_usage
 from metering.charges.stored import in_force, stored_lists
@@ -49,7 +49,7 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
     other = read_prices(path)
     with home.book.read() as con:
         counting = in_force(stored_lists(con), [str(month)], read_prices(str(home.prices_file)), zone)
-        currency_of = {name: row["currency"] for name, row in current_accounts(con).items()}
+        currency_of = account_currencies(con)
     simulated = {str(month): MonthPrices([other], zone)}
 
     def usage(duck: duckdb.DuckDBPyConnection) -> list[UsageSum]:

@@ -100,7 +100,11 @@ def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_lim
 
 
 def _parts(lake: Lake, after: int, last: int) -> list[Part]:
-    """The batches after one, in groups that fit into memory; a batch that does not is parted by its subjects."""
+    """The batches after one, in groups that fit into memory; a batch that does not is parted by its subjects.
+
+    Where there are several, all retractions come first: what they take back is then never taken in, and need not be
+    looked for later among what had ended.
+    """
     parts = [Part(after, after)]
     rows = 0
     for batch in lake.manifest().batches[after:last]:
@@ -112,12 +116,18 @@ def _parts(lake: Lake, after: int, last: int) -> list[Part]:
         parts[-1] = Part(parts[-1].after, batch.batch)
         if rows > policy.AT_ONCE:
             parts[-1:] = [Part(batch.batch - 1, batch.batch, cut) for cut in _cuts(-(-rows // policy.AT_ONCE))]
-    return parts
+    if len(parts) == 1:
+        return parts
+    others = (part._replace(cut=" AND ".join(filter(None, (f"NOT {_RETRACTS}", part.cut)))) for part in parts)
+    return [Part(after, last, _RETRACTS), *others]
+
+
+_RETRACTS = "type = 'event.retracted'"
 
 
 def _cuts(count: int) -> list[str]:
     """Conditions of which an event meets just one: first what concerns subjects of all others, then those by key."""
-    first = "type IN ('event.retracted', 'vm.deleted')"
+    first = "type = 'vm.deleted'"
     lows = [-(2**63) + (place << 64) // count for place in range(count)]
     highs = [low - 1 for low in lows[1:]] + [2**63 - 1]
     ranges = (f"subject_high BETWEEN {low} AND {high}" for low, high in zip(lows, highs, strict=True))
