@@ -24,7 +24,7 @@ AT_ONCE = 2**19
 """About how many entries are merged at once."""
 ROOM = 2**21
 """Entries that are sorted in memory."""
-_MOST_TOUCHED = 4096
+_MOST_TOUCHED = 1024
 """Blocks that are looked at before their pages are given back: a look at one counts 64 KiB."""
 
 Kinds = Mapping[str, type[np.generic]]
