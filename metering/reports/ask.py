@@ -244,7 +244,7 @@ class Reader:
     def allocations(self, name: str) -> None:
         """The shares of the snapshots in issued lines, and what the report reads of the ledger.
 
-        The lines come from the files of the closes too, which takes a tenth of reading them from the ledger.
+        The lines come from the files of the closes too: to read them from the ledger took longer than the question.
         """
         self.ledger(_CLOSED)
         if self._first("allocations"):
