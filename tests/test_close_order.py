@@ -215,6 +215,27 @@ def test_a_dry_run_beyond_a_limit_prints_its_hash(home: Home) -> None:
     assert home.column("invoices", "total") == ["5.00"]
 
 
+def test_an_approval_is_of_one_month(home: Home) -> None:
+    """A dry run shows May; June, which nobody has seen, waits, also where it is under the limit."""
+    home.run("ingest")
+    home.file("metering.toml", '[billing]\nstart = "2026-05"\n[close]\nmax_invoice = { USD = "4.99" }\n')
+    home.now = "2026-07-01T08:00:00Z"
+    found = home.run("close", "--dry-run", exit_code=3).stdout.strip()
+    done = home.run("close", "--approve", found)
+    assert "Still to be closed: 2026-06. An approval is of one month." in done.stderr
+    assert home.column("invoices", "total") == ["5.00"]
+
+
+def test_where_the_second_month_stops_the_first_is_closed(home: Home) -> None:
+    home.file("metering.toml", '[billing]\nstart = "2026-05"\n[close]\nmax_invoice = { USD = "5.00" }\n')
+    home.now = "2026-07-01T08:00:00Z"
+    done = home.run("close", exit_code=3)
+    assert "2026-06 is not closed: acc-1 would be invoiced 6.00 USD" in done.stderr
+    assert "Nothing of 2026-06 was written." in done.stderr
+    assert "Nothing was closed" not in done.stderr
+    assert home.column("invoices", "total") == ["5.00"]
+
+
 def test_a_source_that_is_required_must_have_reported_past_the_month(home: Home) -> None:
     home.file("metering.toml", "[close]\nrequire_sources = ['/compute', '/volumes']\n")
     done = home.run("close", "2026-05", exit_code=3)

@@ -30,7 +30,7 @@ def check_sources(home: Home, inputs: Inputs) -> None:
         )
         raise NeedsPerson(
             f"{inputs.month} cannot be closed: no event dated after its end has come from {told}.",
-            unchanged="Nothing was closed.",
+            unchanged=f"Nothing of {inputs.month} was written.",
             remedy="Wait for the source's events, or take it out of [close] require_sources.",
         )
 
@@ -40,7 +40,7 @@ def check_approval(drafts: Drafts, approve: str) -> None:
     if approve != drafts.hash:
         raise NeedsPerson(
             f"The hash is now {drafts.hash}, not {approve}: inputs or lines have changed since.",
-            unchanged="Nothing was closed.",
+            unchanged=f"Nothing of {drafts.inputs.month} was written.",
             remedy="Look at `metering close --dry-run` again and approve its hash.",
         )
 
@@ -52,7 +52,7 @@ def beyond_limits(home: Home, con: sa.Connection, drafts: Drafts) -> NeedsPerson
         return None
     return NeedsPerson(
         f"{drafts.inputs.month} is not closed: {'; '.join(problems)}.",
-        unchanged="Nothing was closed.",
+        unchanged=f"Nothing of {drafts.inputs.month} was written.",
         remedy=f"If this is right, run `metering close {drafts.inputs.month} --approve {drafts.hash}`.",
     )
 

@@ -45,9 +45,9 @@ class Options:
     approve: str | None = None
 
     @property
-    def takes_inbox(self) -> bool:
-        """A person who looks or approves must see what will be closed, so nothing new comes in."""
-        return not self.dry_run and self.approve is None
+    def looks(self) -> bool:
+        """Whether a person looks or approves: that is of one month, and of what is there, so nothing new comes in."""
+        return self.dry_run or self.approve is not None
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,11 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
         months = _months(home, options, say)
     if not months:
         say("There is nothing to close.")
-    if len(months) > 1 and not options.dry_run:
+    # What a person looks at or approves is one month.
+    months, later = (months[:1], months[1:]) if options.looks else (months, [])
+    if len(months) > 1:
         say(f"Catching up: {', '.join(map(str, months))}, in this order.")
-    for month in months[:1] if options.dry_run else months:
+    for month in months:
         with lock():
             home.show(0, 0, f"{month}: usage, lines, books")
             check_prices(home)
@@ -97,6 +99,8 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
         if not options.dry_run:
             run.say(f"closed {month}")
             codes.append(_finish(home, run, month, say, closed))
+    if later and not options.dry_run:
+        say(f"Still to be closed: {', '.join(map(str, later))}. An approval is of one month.")
     return Result(worst(*codes), last)
 
 
@@ -114,7 +118,7 @@ def _unfinished(home: Home) -> list[Month]:
 
 
 def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
-    if not options.takes_inbox:
+    if options.looks:
         _count_waiting(home, say)
         return
     taken = take_inbox(home.lake, home.inbox, home.now, memory_limit=home.config.engine.memory_limit)

@@ -181,7 +181,7 @@ def check_numbers(home: Home, con: sa.Connection, month: str, issued: Iterable[t
         raise NeedsPerson(
             f"{month} would not come out as it was closed before the ledger was lost: {'; '.join(wrong[:5])}"
             f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}.",
-            unchanged="Nothing was closed.",
+            unchanged=f"Nothing of {month} was written.",
             remedy="Take in the events and accounts that came after the backup, then close again.",
         )
 
