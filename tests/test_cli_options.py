@@ -125,6 +125,19 @@ def test_init_never_overwrites(tmp_path: Path) -> None:
     assert call("prices", "check", "--home", str(path)).exit_code == 2  # "mine" is no price list
 
 
+@pytest.mark.parametrize("place", ["option", "environment", "argument"])
+def test_init_writes_where_the_home_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """And an argument is another place than that, as whoever makes a second home wants it."""
+    monkeypatch.chdir(tmp_path)
+    done = {
+        "option": lambda: call("init", "--home", "new"),
+        "environment": lambda: call("init", METERING_HOME="new"),
+        "argument": lambda: call("init", "new", METERING_HOME="another"),
+    }[place]()
+    assert done.exit_code == 0
+    assert [child.name for child in tmp_path.iterdir()] == ["new"]
+
+
 def test_a_fresh_home_works_at_once(tmp_path: Path) -> None:
     path = str(tmp_path / "new")
     call("init", path)

@@ -339,6 +339,7 @@ def test_a_number_never_goes_to_another_customer(tmp_path: Path) -> None:
     home = restored(tmp_path)
     home.events(JUNE_EVENTS.replace("acc-3", "acc-1"), "june.jsonl")
     home.run("close", exit_code=3)
+    assert "would not come out as it was closed before the ledger was lost: " in home.last.stderr
     assert "INV-2026-06-000002 was charged to cus_acc-3" in home.last.stderr
     assert "Nothing of 2026-06 was written." in home.last.stderr
     assert len(home.ledger("closes")) == 1

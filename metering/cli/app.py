@@ -35,6 +35,11 @@ class Context:
     about: dict[str, Any] = field(default_factory=dict)
     """What every line of a JSON log says: the number of the run."""
 
+    @property
+    def path(self) -> Path:
+        """Where the home is."""
+        return Path(self.home_path or os.environ.get("METERING_HOME") or ".")
+
     def clock(self) -> Clock:
         """The engine's clock."""
         from metering.clock import Clock
@@ -58,7 +63,7 @@ class Context:
         from metering.payments.gateway import open_gateway, refuse_live_key
 
         clock = self.clock()
-        home = Home(Path(self.home_path or os.environ.get("METERING_HOME") or "."), clock)
+        home = Home(self.path, clock)
         home.on_run = self._begin
         if not checked:
             return home

@@ -17,12 +17,12 @@ from metering.errors import DONE, NEEDS_PERSON, worst
 def init(context: Context, directory: str | None) -> int:
     """Write a new home: settings, a price list, an inbox.
 
-    metering.toml, prices.csv, accounts.csv and inbox/, into DIRECTORY. Nothing is overwritten.
+    metering.toml, prices.csv, accounts.csv and inbox/, into DIRECTORY, or where the home is said to be. Nothing is
+    overwritten.
     """
     from metering.setup import write_home
 
-    path = Path(directory or context.home_path or ".")
-    for name, written in write_home(path):
+    for name, written in write_home(Path(directory) if directory else context.path):
         context.say(f"{'wrote' if written else 'kept '} {name}")
     return DONE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,6 @@ from metering.cli.finance import print_report
 from metering.cli.options import month_of, output_format, printed
 from metering.errors import DONE, NEEDS_PERSON, MeteringError, UsageError, wrong_value
 from metering.values import counted
-
-
-def _path(context: Context) -> Path:
-    return Path(context.home_path or os.environ.get("METERING_HOME") or ".")
 
 
 @command(app, "status")
@@ -50,7 +45,7 @@ def doctor(context: Context, format: str | None, output: str | None) -> int:
     from metering.reports.render import Asked, write
 
     report = operations()["doctor"]
-    found = [(name, *finding) for name, finding in examine(_path(context), context.clock())]
+    found = [(name, *finding) for name, finding in examine(context.path, context.clock())]
     columns = [pa.array(values, pa.string()) for values in zip(*found, strict=True)]
     table = pa.table(columns, names=[column.name for column in report.columns])
     write(Asked(report, table, 1, {}), output_format(format, output), output)
@@ -197,7 +192,7 @@ def restore(context: Context, backup: str | None) -> int:
     from metering.recovery.restore import restore as run
 
     with steps(context, "files") as show:
-        return run(_path(context), Path(backup) if backup else None, context.clock(), context.say, show)
+        return run(context.path, Path(backup) if backup else None, context.clock(), context.say, show)
 
 
 @command(app, "upgrade")
