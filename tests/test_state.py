@@ -252,6 +252,40 @@ def test_a_vm_and_a_snapshot_of_one_id_in_a_batch_taken_in_by_parts(
     home.run("verify")
 
 
+def test_all_that_is_new_of_a_snapshot_is_taken_in_at_once(
+    home: Home, kept: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a state from scratch nothing is looked for again in the batches, however many brought it; nothing is left."""
+    for day in range(8, 12):
+        lines = [f"2026-01-{day:02}T{hour:02} {what}" for hour, what in enumerate(_LIVES[day - 8])]
+        home.events("\n".join(lines), f"{day}.jsonl")
+        home.run("nightly", now=f"2026-01-{day + 1:02}T01:00:00Z", exit_code=None)
+    root = home.path / "lake" / "state"
+    (root / "state.json").unlink()
+    (root / "divided-0").mkdir()
+    (root / "divided-0" / "0.arrow").write_bytes(b"of a run that was killed")
+    looked_for = []
+    attach = Lake.attach_batches
+    monkeypatch.setattr(
+        Lake,
+        "attach_batches",
+        lambda self, con, name, found: looked_for.extend(found) or attach(self, con, name, found),
+    )
+    monkeypatch.setattr(policy, "AT_ONCE", 2)
+    advance(Lake(home.path / "lake"), to_instant(datetime(2026, 2, 1, tzinfo=UTC)))
+    assert looked_for == []
+    assert not (root / "divided-0").exists()
+    home.run("verify")
+
+
+_LIVES = (
+    ["ready a res=vm-1", "ready b res=vm-2", "ready c type=volume"],
+    ["resized a gb=7", "resized b gb=8", "vm-deleted vm-1"],
+    ["resized b gb=9", "deleted c", "ready d res=vm-1"],
+    ["resized b gb=10", "resized c gb=3", "retracted no retracted_source=/compute retracted_id=none"],
+)
+
+
 @pytest.mark.soak
 def test_a_state_that_is_lost_loses_nothing(tmp_path: Path, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METERING_STATE_FROM")

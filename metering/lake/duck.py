@@ -70,6 +70,12 @@ def give_files(
     view(con, name, every(f"read_parquet([{listed}])", columns, cut=cut or ""))
 
 
+def give_stream(con: duckdb.DuckDBPyConnection, name: str, rows: pa.RecordBatchReader) -> None:
+    """Hand in a relation that is read once, as it comes."""
+    drop(con, name, "VIEW")
+    con.register(name, rows)
+
+
 def has(con: duckdb.DuckDBPyConnection, name: str) -> bool:
     """Whether a connection has a relation of this name: a fraction of what it takes to list all of them."""
     try:

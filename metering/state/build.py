@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
-from typing import NamedTuple
 
 import duckdb
 import msgspec
@@ -26,6 +25,7 @@ from metering.state.gather import (
     give_superseded,
     superseded_of,
 )
+from metering.state.parts import Part, arriving_parts
 from metering.state.write import Target, merge_folders, write_folder, write_side
 from metering.usage import meter
 
@@ -75,63 +75,19 @@ def _advance_or_build(lake: Lake, now: int, memory_limit: str | None, say: Calla
 _ANEW = "their state could not be read and is built anew from all events"
 
 
-class Part(NamedTuple):
-    """Events that are taken in at once: of the batches after one and through another, as far as a condition leaves."""
-
-    after: int
-    through: int
-    cut: str | None = None
-
-
 def _advance(lake: Lake, store: Store, state: State | None, now: int, memory_limit: str | None) -> State:
     last = lake.manifest().last_batch
     store.sweep(state)
     with connect(memory_limit, store.root / "spill") as con:
         draft = _Draft(con, lake, store, state, now)
-        for part in _parts(lake, state.batch if state else 0, last):
+        for part in arriving_parts(con, lake, store, draft.known, last):
             draft.take(part)
-            draft.merge(only_alike=True)
         draft.merge()
         found = draft.state(last)
     failpoint("state.before_swap")
     store.swap(found)
     failpoint("state.after_swap")
     return found
-
-
-def _parts(lake: Lake, after: int, last: int) -> list[Part]:
-    """The batches after one, in groups that fit into memory; a batch that does not is parted by its subjects.
-
-    Where there are several, all retractions come first: what they take back is then never taken in, and need not be
-    looked for later among what had ended.
-    """
-    parts = [Part(after, after)]
-    rows = 0
-    for batch in lake.manifest().batches[after:last]:
-        count = batch.events.rows if batch.events else 0
-        if rows and rows + count > policy.AT_ONCE:
-            parts.append(Part(batch.batch - 1, batch.batch - 1))
-            rows = 0
-        rows += count
-        parts[-1] = Part(parts[-1].after, batch.batch)
-        if rows > policy.AT_ONCE:
-            parts[-1:] = [Part(batch.batch - 1, batch.batch, cut) for cut in _cuts(-(-rows // policy.AT_ONCE))]
-    if len(parts) == 1:
-        return parts
-    others = (part._replace(cut=" AND ".join(filter(None, (f"NOT {_RETRACTS}", part.cut)))) for part in parts)
-    return [Part(after, last, _RETRACTS), *others]
-
-
-_RETRACTS = "type = 'event.retracted'"
-
-
-def _cuts(count: int) -> list[str]:
-    """Conditions of which an event meets just one: first what concerns subjects of all others, then those by key."""
-    first = "type = 'vm.deleted'"
-    lows = [-(2**63) + (place << 64) // count for place in range(count)]
-    highs = [low - 1 for low in lows[1:]] + [2**63 - 1]
-    ranges = (f"subject_high BETWEEN {low} AND {high}" for low, high in zip(lows, highs, strict=True))
-    return [first, *(f"NOT {first} AND {range}" for range in ranges)]
 
 
 class _Draft:
@@ -141,7 +97,10 @@ class _Draft:
         self, con: duckdb.DuckDBPyConnection, lake: Lake, store: Store, before: State | None, now: int
     ) -> None:
         self.con, self.lake, self.store, self.before, self.now = con, lake, store, before, now
+        self.known = before.batch if before else 0
         self.folders: list[Folder] = list(before.folders) if before else []
+        self.apart: set[int] = set()
+        """The segments of which no later part is about a subject."""
         if before:
             store.prove([], sides=before.sides)
         self.superseded: Superseded = superseded_of(con, store, before) if before else {}
@@ -149,7 +108,8 @@ class _Draft:
         if before:
             give_retractions(con, store, before)
         else:
-            give_new_events(con, lake, 0, 0)
+            lake.attach_events(con, "lake_events", 0, 0)
+            give_new_events(con, lake, 0)
             view(con, "known_retractions", sql("state", "new_retractions"))
         table(con, "all_retractions", every("known_retractions"))
         view(con, "known_retractions", every("all_retractions"))
@@ -157,10 +117,11 @@ class _Draft:
     def take(self, part: Part) -> None:
         """Take in new events: all that they touch is computed again, and lies in folders of its own from now on."""
         con = self.con
-        give_new_events(con, self.lake, part.after, part.through, part.cut)
+        give_new_events(con, self.lake, self.known)
         add(con, "all_retractions", sql("state", "new_retractions"))
         meter.set_now(con, self.now)
-        moved = gather(con, self.lake, self.store, self.folders, self.superseded, "taken_events")
+        asked = [folder for folder in self.folders if folder.segment not in self.apart]
+        moved = gather(con, self.lake, self.store, asked, self.superseded, "taken_events", self.known)
         self.superseded = both(self.superseded, moved)
         self._compute()
         made = [self._written(Target(self.number))]
@@ -168,6 +129,8 @@ class _Draft:
         if ended:
             made.append(self._written(Target(self.number, first, last + 1)))
         kept = [folder for folder in made if folder.subjects or not self.folders]
+        if part is Part.WHOLE:
+            self.apart |= {folder.segment for folder in kept}
         self._replace([], kept)
 
     def _compute(self) -> None:
@@ -182,9 +145,9 @@ class _Draft:
         self.number += 1
         return write_folder(self.con, self.store, target)
 
-    def merge(self, *, only_alike: bool = False) -> None:
-        """Merge and part folders until there are few; while more is to come those of one size."""
-        while merging := policy.to_merge(self.folders, self.now, only_alike=only_alike):
+    def merge(self) -> None:
+        """Merge and part folders until there are few."""
+        while merging := policy.to_merge(self.folders, self.now):
             made = merge_folders(self.con, self.store, merging, self.superseded, self.number)
             self.number += max(1, len(merging.parts))
             self._replace(merging.members, made)

@@ -35,10 +35,11 @@ def changed_usage(
     try:
         store.prove([], sides=state.sides)
         con = connect(memory_limit, store.root / "spill")
-        give_new_events(con, lake, after, through)
+        lake.attach_events(con, "lake_events", after, through)
+        give_new_events(con, lake, after)
         give_retractions(con, store, state)
         meter.set_now(con, meter.EVER)
-        gather(con, lake, store, state.folders, superseded_of(con, store, state), "known_events")
+        gather(con, lake, store, state.folders, superseded_of(con, store, state), "known_events", through)
         give(con, "compared", {"earlier": np.array([after])})
         view(con, "events_to_compute", sql("state", "events_to_compute"))
         view(con, "events_before", sql("state", "events_before"))

@@ -21,6 +21,10 @@ FORMAT = 8
 STATE = "state.json"
 BROKEN = (duckdb.Error, pa.ArrowException, OSError, ValueError, KeyError)
 """What reading missing or damaged files of the state may raise."""
+DIVIDED = "divided-0"
+"""The folder in which new events wait where they are many."""
+FORM = "COMPRESSION zstd, COMPRESSION_LEVEL 1"
+"""Of the files: they are read and written often, and may be lost."""
 COMPUTED = ("lifespans", "size_changes", "anomalies")
 """The relations that every folder holds rows of, each in a Parquet file."""
 
@@ -203,7 +207,7 @@ def unsealed(record: Sealed) -> Sealed:
     return record
 
 
-_KINDS = ("open", "ended", "superseded", "retractions", "hot", "segment")
+_KINDS = ("open", "ended", "superseded", "retractions", "divided", "hot", "segment")
 """How the names of what lies in the folder begin; the last two are of an earlier format."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from metering.events.identities import Identities
 from metering.events.keys import identity_keys
-from metering.lake import Lake, define, every, give, give_files, table, view
+from metering.lake import Lake, define, every, give, give_files, has, table, view
 from metering.sql import sql
 from metering.state.files import Folder, State, Store
 from metering.state.index import BLOCKS, FILTER, NONE, Index, Keys
@@ -36,16 +36,14 @@ def give_superseded(con: duckdb.DuckDBPyConnection, superseded: Superseded) -> N
     give(con, "superseded", {name: np.concatenate([NONE, *column]) for name, column in pairs.items()})
 
 
-def give_new_events(
-    con: duckdb.DuckDBPyConnection, lake: Lake, after: int, through: int, cut: str | None = None
-) -> None:
-    """Define `new_events`, those of the batches after one and through another that `cut` leaves.
+def give_new_events(con: duckdb.DuckDBPyConnection, lake: Lake, after: int) -> None:
+    """Compute `new_events`, which are `lake_events`, and the `targets` of the retractions among them.
 
-    And the `targets` of the retractions among them: of the batches before, only those are read that the index of
-    identities names.
+    Of the batches up to `after`, only those are read for them that the index of identities names.
     """
-    lake.attach_events(con, "lake_events", after, through, cut)
     table(con, "new_events", sql("state", "columns"))
+    if not has(con, "taken_deletions"):
+        view(con, "taken_deletions", sql("state", "no_deletions"))
     define(con, "state", "retracted_identities", kind="TABLE")
     identities = con.sql(every("retracted_identities")).to_arrow_table()
     keys = identity_keys(*(identities.column(name).combine_chunks() for name in ("source", "id")))
@@ -75,12 +73,13 @@ def gather(
     folders: Sequence[Folder],
     superseded: Superseded,
     relation: str,
+    known: int,
 ) -> Superseded:
     """Define what `new_events` and `targets` touch, and all events of that; says where it was until now.
 
     `gathered` are the events of what is touched, as a relation of this room says; `standing_deletions` are
-    deletions of VMs that end touched snapshots, but are not touched themselves. Raises ValueError where what is read
-    for it is not what was written.
+    deletions of VMs that end touched snapshots, but are not touched themselves. Batches after `known` are not read.
+    Raises ValueError where what is read for it is not what was written.
     """
     store.prove((folder for folder in folders if folder.is_open), "events.parquet")
     store.prove((folder for folder in folders if not folder.is_open), BLOCKS, FILTER)
@@ -108,7 +107,7 @@ def gather(
         index.rest()
     recalled = [gone for segment, gone in moved.items() if segment in indexes]
     give(con, "recalled", {"subject_high": np.unique(np.concatenate([NONE, *recalled]))})
-    _give_past_events(con, lake, batches)
+    _give_past_events(con, lake, {batch for batch in batches if batch <= known})
     define(con, "state", "recalled_events", kind="TABLE")
     for name, text in (("known_events", "known_events"), ("gathered", relation)):
         view(con, name, sql("state", text))
@@ -118,15 +117,16 @@ def gather(
     for index in indexes.values():
         batches |= index.batches(at_hand)
         index.rest()
-    _give_past_events(con, lake, batches)
+    _give_past_events(con, lake, {batch for batch in batches if batch <= known})
     define(con, "state", "standing_deletions", kind="TABLE")
     return moved
 
 
 def _give_past_events(con: duckdb.DuckDBPyConnection, lake: Lake, batches: Collection[int]) -> None:
-    """Define `past_events`: those of some batches."""
+    """Define `past_events`: those of some batches, and deletions of VMs that earlier parts brought."""
     lake.attach_batches(con, "lake_events", batches)
-    view(con, "past_events", sql("state", "columns"))
+    view(con, "batches_events", sql("state", "columns"))
+    view(con, "past_events", sql("state", "past_events"))
 
 
 def _keys(con: duckdb.DuckDBPyConnection, relation: str, order: str, name: str | None = None) -> Keys:

@@ -45,23 +45,20 @@ def is_worth(events: int) -> bool:
     return events >= int(os.environ.get("METERING_STATE_FROM", WORTH))
 
 
-def to_merge(folders: Iterable[Folder], now: int, *, only_alike: bool) -> Merging | None:
-    """What should be merged or divided next; None where nothing is to be done.
-
-    While more is to come only folders of one size are merged, so that each row is rewritten seldom.
-    """
+def to_merge(folders: Iterable[Folder], now: int) -> Merging | None:
+    """What should be merged or divided next; None where nothing is to be done."""
     current = bucket(now, now)
     buckets: dict[str, list[Folder]] = defaultdict(list)
     for folder in folders:
         parts = ranges(folder, now)
-        if len(parts) > MOST_PARTS and folder.subjects > SPLIT and not only_alike:
+        if len(parts) > MOST_PARTS and folder.subjects > SPLIT:
             return Merging([folder], parts)
         if folder.superseded > max(SMALL, folder.subjects // 4):
             return Merging([folder], [])
         buckets["open" if folder.is_open else bucket(folder.ended_until, now)].append(folder)
     for name, members in sorted(buckets.items()):
         members = [one for one in members if one.is_open or one.subjects < LARGEST]
-        if name < current and len(members) > 1 and not only_alike:
+        if name < current and len(members) > 1:
             return Merging(members, [])
         sizes: dict[int, list[Folder]] = defaultdict(list)
         for one in members:

@@ -15,7 +15,7 @@ from metering.lake import compose, copy, count, drop, every, give, give_files, t
 from metering.lake.entries import Entries, ExternalSort, Places, merged
 from metering.lake.files import sha256_of
 from metering.sql import sql
-from metering.state.files import COMPUTED, Folder, Side, Store, seal_folder
+from metering.state.files import COMPUTED, FORM, Folder, Side, Store, seal_folder
 from metering.state.gather import Superseded, give_superseded
 from metering.state.index import (
     KINDS,
@@ -30,9 +30,6 @@ from metering.state.index import (
     write_entries,
 )
 from metering.state.policy import Merging
-
-FORM = "COMPRESSION zstd, COMPRESSION_LEVEL 1"
-"""Of the files: they are read and written often, and may be lost."""
 
 
 class Target(NamedTuple):
