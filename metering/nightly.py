@@ -76,10 +76,8 @@ def _inbox(home: Home, run: Run, say: Say) -> int:
     sentence = f"inbox: {taken.told}"
     run.say(sentence)
     say(sentence)
-    for reason in taken.unreadable:
-        say(f"inbox: not read: {reason}")
-    for line in taken.bad_lines():
-        say(f"inbox: quarantined: {line}")
+    for left in taken.left():
+        say(f"inbox: {left}")
     return NEEDS_PERSON if taken.needs_person else DONE
 
 

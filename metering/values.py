@@ -92,8 +92,8 @@ def parse_day(text: str) -> str:
     try:
         day = date.fromisoformat(text).isoformat()
     except ValueError:
-        day = ""
-    if day != text:
+        day = None
+    if day is None or day != text:
         raise InvalidValue(f"{text!r} is not a date such as 2026-05-01")
     return day
 

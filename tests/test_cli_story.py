@@ -252,6 +252,11 @@ file prices.csv
     snapshot.vm,,USD,0.001,2026-02-30
 $ prices check => 2
 ! effective_from: '2026-02-30' is not a date
+file prices.csv
+    sku,region,currency,price_per_gb_hour,effective_from
+    snapshot.vm,,USD,0.001,
+$ close => 2
+! line 2: effective_from: '' is not a date
 = invoices
     invoice
 """

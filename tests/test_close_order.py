@@ -157,6 +157,16 @@ def test_a_dry_run_in_a_home_without_a_ledger_leaves_the_inbox_alone(tmp_path) -
     assert not (fresh.path / "lake" / "manifest.json").exists()
 
 
+def test_a_dry_run_says_what_would_not_be_billed(home: Home) -> None:
+    """500 GB for two hours belong to an account that nobody has imported."""
+    home.events("2026-05-02T10 ready odd acc=acc-9 gb=500\n2026-05-02T12 deleted odd", "odd.jsonl")
+    home.run("ingest")
+    looked = home.run("close", "2026-05", "--dry-run", exit_code=3)
+    assert "Not billed: 1000.000000000 GB-hours of acc-9 in 2026-05: unknown_account." in looked.stderr
+    assert len(looked.stdout.strip()) == 64
+    assert looked.stderr.splitlines()[-2:] == home.run("close", "2026-05", exit_code=3).stderr.splitlines()[-2:]
+
+
 def test_approval_is_of_these_very_inputs_and_lines(home: Home) -> None:
     home.file("metering.toml", "[close]\nmax_invoice = { USD = '4.99' }\n")
     home.run("ingest")

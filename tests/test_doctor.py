@@ -241,6 +241,9 @@ def test_an_older_engine_than_the_last_run(well: Home) -> None:
 def test_strangers_and_leftovers_in_the_inbox(well: Home) -> None:
     well.file("inbox/notes.txt", "?")
     only(well, "inbox", "warn", "notes.txt")
+    (well.path / "inbox" / "notes.txt").unlink()
+    well.file("inbox/monday/a.jsonl", "{}")
+    only(well, "inbox", "warn", "monday/: no run takes it")
 
 
 def test_missed_nights_and_overdue_closes(well: Home) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -489,6 +490,21 @@ def test_parquet_rows_are_checked_like_lines(lake: Lake, tmp_path: Path, reason:
     assert list(json.loads(raw)) == sorted(json.loads(raw))
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pa.array([date(2026, 5, 3)]), "a date"),
+        (pa.array([b"/compute"]), "bytes"),
+        (pa.array([5], pa.time64("us")), "a time of day"),
+        (pa.array([5], pa.duration("us")), "a duration"),
+        (pa.array([1.5]), "a number with a fraction or an exponent"),
+    ],
+)
+def test_what_only_columns_know_is_called_by_its_name(lake: Lake, tmp_path: Path, values: pa.Array, kind: str) -> None:
+    result = take(lake, parquet(tmp_path, flat(ready(), time=values)))
+    assert result.named == [f"p.parquet, line 1: wrong_type: time is {kind}, not a text."]
+
+
 def test_the_lake_can_be_read_back_into_another(lake: Lake, tmp_path: Path) -> None:
     """An event file of one lake is a source for another."""
     gone = {key: value for key, value in ready("e-2", type="vm.deleted").items() if key != "data"}
@@ -561,7 +577,13 @@ def test_the_inbox_is_emptied_into_done_without_overwriting(lake: Lake, tmp_path
     assert b"e-1" in (inbox / "done/a.2.jsonl").read_bytes()
     assert sorted(path.name for path in inbox.iterdir()) == ["b.jsonl.part", "done", "notes.txt"]
     put(inbox, "a.jsonl", ready("e-0"))
-    assert (take_inbox(lake, inbox, NOW).batch, waiting(inbox)) == (None, [])
+    put(inbox / "monday.jsonl", "b.jsonl", ready("e-9"))
+    result = take_inbox(lake, inbox, NOW)
+    assert (result.batch, result.ignored, waiting(inbox)) == (None, ["monday.jsonl/", "notes.txt"], [])
+    assert [line.partition(": no file")[0] for line in result.left()] == [
+        "not taken: monday.jsonl/",
+        "not taken: notes.txt",
+    ]
 
 
 def test_a_file_replaced_while_it_was_read_waits_for_the_next_run(

@@ -89,6 +89,12 @@ def test_months_count_and_print() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["2026-02-30", "2026-5-1", "20260501", "2026-W18-5", "2026-05-01T00:00:00", ""])
+def test_what_is_no_day_is_refused(text: str) -> None:
+    with pytest.raises(v.InvalidValue):
+        v.parse_day(text)
+
+
 @pytest.mark.parametrize("text", ["2026-13", "2026-00", "2026-5", "2026-05-01", "26-05", "0000-01", "２０２６-05", ""])
 def test_what_is_no_month_is_refused(text: str) -> None:
     with pytest.raises(v.InvalidValue):

@@ -56,10 +56,8 @@ def ingest(context: Context, sources: tuple[str, ...]) -> int:
         run.batch = result.batch
         sentence = f"{'no batch' if result.batch is None else f'batch {result.batch}'}: {result.told}"
         context.done(run, sentence)
-        for reason in result.unreadable:
-            context.say(f"not read: {reason}")
-        for line in result.bad_lines():
-            context.say(f"quarantined: {line}")
+        for sentence in result.left():
+            context.say(sentence)
         run.exit_code = NEEDS_PERSON if result.needs_person else DONE
     return run.exit_code
 

@@ -96,7 +96,9 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
         if closed.stopped:
             say(str(closed.stopped))
             codes.append(NEEDS_PERSON)
-        if not options.dry_run:
+        if options.dry_run:
+            codes.append(_tell_unbillable(home, month, closed.unbillable, say))
+        else:
             run.say(f"closed {month}")
             codes.append(_finish(home, run, month, say, closed))
     if later and not options.dry_run:
@@ -125,10 +127,8 @@ def _take_inbox(home: Home, run: Run, options: Options, say: Say) -> None:
     run.batch = taken.batch
     if taken.files:
         say(f"Inbox: {taken.told}.")
-    for reason in taken.unreadable:
-        say(f"Not read: {reason}")
-    for line in taken.bad_lines():
-        say(f"Quarantined: {line}")
+    for left in taken.left():
+        say(left[0].upper() + left[1:])
 
 
 def _keep_lifespans(home: Home, say: Say) -> None:

@@ -30,10 +30,8 @@ def inbox(home: Home) -> Iterator[Finding]:
         return
     files = waiting(home.inbox)
     old = [path for path in files if home.now - _written(path.stat().st_mtime_ns) > NIGHT]
-    for path in strangers(home.inbox)[:SHOWN]:
-        yield warn(
-            f"{printable(path.name)}: no run takes it, its name is not that of an event file", "Rename or remove it."
-        )
+    for name in strangers(home.inbox)[:SHOWN]:
+        yield warn(f"{name}: no run takes it, it is no file with the name of an event file", "Rename or remove it.")
     for path in sorted(home.inbox.iterdir()):
         unfinished = path.name.lower().endswith((".part", ".tmp")) and path.is_file()
         if unfinished and home.now - _written(path.stat().st_mtime_ns) > NIGHT:

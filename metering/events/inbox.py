@@ -7,12 +7,10 @@ from pathlib import Path
 
 from metering.durable import sync
 from metering.events.ingest import IngestResult, Progress, ingest
-from metering.events.sources import EXTENSIONS, Source, strangers, waiting
+from metering.events.sources import DONE, EXTENSIONS, Source, strangers, waiting
 from metering.failpoints import failpoint
 from metering.lake import Lake
 from metering.values import printable
-
-DONE = "done"
 
 MOST_NAME_BYTES = 255
 
@@ -51,7 +49,7 @@ def take_inbox(
     if result.moved:
         sync(inbox / DONE)
         sync(inbox)
-    result.ignored = [printable(path.name) for path in strangers(inbox)]
+    result.ignored = strangers(inbox)
     return result
 
 

@@ -74,11 +74,17 @@ class IngestResult:
         counts = (counted(self.files, "file"), counted(self.accepted, "event"), counted(self.duplicates, "repeat"))
         return f"{', '.join(counts)}, {counted(self.quarantined, 'line')} quarantined"
 
-    def bad_lines(self) -> Iterator[str]:
-        """The quarantined lines for people: the first are named, the others counted."""
-        yield from self.named
+    def left(self) -> Iterator[str]:
+        """What is no event now, for people: files first; of lines and strangers the first are named, the others
+        counted."""
+        yield from (f"not read: {reason}" for reason in self.unreadable)
+        yield from (f"not taken: {name}: no file with the name of an event file" for name in self.ignored[:MOST_NAMED])
+        if len(self.ignored) > MOST_NAMED:
+            yield f"not taken: {len(self.ignored) - MOST_NAMED} more in the inbox"
+        yield from (f"quarantined: {line}" for line in self.named)
         if self.quarantined > len(self.named):
-            yield f"{counted(self.quarantined - len(self.named), 'more line')}: see `metering quarantine`"
+            more = counted(self.quarantined - len(self.named), "more line")
+            yield f"quarantined: {more}: see `metering quarantine`"
 
     @property
     def needs_person(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
 from metering.values import InvalidValue, parse_instant, to_instant
@@ -211,13 +211,25 @@ def _fitting(text: str, path: str) -> str:
     return text
 
 
+_KINDS = {
+    str: "a text",
+    int: "a number",
+    dict: "an object",
+    list: "an array",
+    # Only columns know these.
+    bytes: "bytes",
+    date: "a date",
+    time: "a time of day",
+    timedelta: "a duration",
+}
+
+
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    kinds = {str: "a text", int: "a number", dict: "an object", list: "an array"}
-    return kinds.get(type(value), "a number with a fraction or an exponent")
+    return _KINDS.get(type(value), "a number with a fraction or an exponent")
 
 
 def _show(text: str) -> str:

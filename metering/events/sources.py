@@ -31,6 +31,9 @@ FREE_BYTES = 2**28
 MOST_TIMES = 300
 """So many times its size may come of a larger one: events pack to a fiftieth, and what explodes to a thousandth."""
 
+DONE = "done"
+"""The folder in the inbox that holds what was taken."""
+
 
 Fetch = Callable[[str], list[Path]]
 """Copies the objects of an `s3://` URL to this machine."""
@@ -92,9 +95,11 @@ def waiting(inbox: Path) -> list[Path]:
     return [path for path in _members(inbox) if path.is_file() and holds_events(path)]
 
 
-def strangers(inbox: Path) -> list[Path]:
-    """The files in the inbox that no ingest takes, because their names do not say that they hold events."""
-    return [path for path in _members(inbox) if path.is_file() and not holds_events(path)]
+def strangers(inbox: Path) -> list[str]:
+    """What lies in the inbox and no ingest takes, by name: folders, and files whose names do not say that they hold
+    events."""
+    taken = {inbox / DONE, *waiting(inbox)}
+    return [printable(path.name) + ("/" if path.is_dir() else "") for path in _members(inbox) if path not in taken]
 
 
 def _members(folder: Path) -> list[Path]:
