@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
@@ -15,6 +16,7 @@ import pytest
 from homes import Home, begun
 
 from metering.close import run
+from metering.lake import Lake
 from metering.values import Month
 
 ACCOUNTS = ("acc-1,USD,10,pm_card_visa", "acc-2,EUR,0,pm_card_visa")
@@ -160,6 +162,49 @@ def test_the_lines_of_a_snapshot(closed: Home) -> None:
     assert "billed before: 18000.000000000 GB-hours, 18.00 USD" in adjusted
     assert "on the invoice: -17000.000000000 GB-hours, -17.00 USD" in adjusted
     assert closed.run("explain", "--snapshot", "none", "--format", "csv").stdout.splitlines() == said[:1]
+
+
+EVENTS_OF_S = """
+2026-05-02T10 ready s acc=acc-1 gb=7 res=vm-1 id=e1
+2026-05-02T11 ready s acc=acc-1 gb=9 res=vm-2 id=e2
+2026-05-03T10 resized s gb=8 id=e3
+2026-05-04T10 vm-deleted vm-1 id=e4
+2026-05-05T10 vm-deleted vm-9 id=e5
+2026-05-05T11 ready other gb=1 res=vm-1 id=e6
+2026-05-06T10 retracted why id=e7 retracted_source=/compute retracted_id=e2
+2026-05-06T11 retracted why id=e8 retracted_source=/compute retracted_id=e6
+2026-05-07T10 retracted twice id=e9 retracted_source=/compute retracted_id=e2
+2026-05-07T11 vm-deleted s id=e10
+"""
+
+
+def test_the_events_of_a_snapshot(home: Home) -> None:
+    """Its own, its VM's deletion, what takes them back; the raw line of each is where batch and seq say."""
+    home.events(EVENTS_OF_S)
+    home.run("ingest", exit_code=None)
+    home.events("2026-05-08T10 deleted s id=e11", "later.jsonl")
+    home.run("ingest", exit_code=None)
+    found = json.loads(home.run("explain", "--snapshot", "s", "--events", "--format", "json").stdout)
+    assert [(row["id"], row["counts"]) for row in found] == [
+        ("e1", "yes"),
+        ("e2", "no"),
+        ("e3", "yes"),
+        ("e4", "yes"),
+        ("e7", "yes"),
+        ("e9", "yes"),
+        ("e11", "yes"),
+    ]
+    lines = {(line["batch"], line["seq"]): json.loads(line["raw"])["id"] for line in raw_lines(home)}
+    assert [lines[row["batch"], row["seq"]] for row in found] == [row["id"] for row in found]
+    assert (found[0]["size_bytes"], found[0]["resource_id"], found[4]["retracted_id"]) == (7_000_000_000, "vm-1", "e2")
+    assert home.run("explain", "--snapshot", "none", "--events", "--format", "csv").stdout.count("\n") == 1
+    home.run("explain", "INV-2026-05-000001", "--events", exit_code=2)
+
+
+def raw_lines(home: Home) -> list[dict[str, Any]]:
+    """Every raw line of the lake, with its batch and number."""
+    lake = Lake(home.path / "lake")
+    return [row for batch in lake.manifest().batches for table in lake.raw_lines(batch) for row in table.to_pylist()]
 
 
 def tampered(home: Home, sentence: str) -> None:

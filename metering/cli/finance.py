@@ -174,8 +174,11 @@ def _echo_beside(head: str, text: str) -> None:
 @click.argument("invoice", required=False)
 @click.option("--line", type=int, metavar="N", help="Only this line.")
 @click.option("--snapshot", metavar="ID", help="Instead: every invoice line that a snapshot is on.")
+@click.option("--events", is_flag=True, help="With --snapshot: the events that its figures stand on.")
 @click.option("--format", "format", type=click.Choice(["table", "csv", "json"]), help="For --snapshot.")
-def explain(context: Context, invoice: str | None, line: int | None, snapshot: str | None, format: str | None) -> int:
+def explain(
+    context: Context, invoice: str | None, line: int | None, snapshot: str | None, events: bool, format: str | None
+) -> int:
     """Compute an invoice again, and show the arithmetic.
 
     From its stored inputs and the events. Exit 3 if it differs from what was issued.
@@ -189,7 +192,11 @@ def explain(context: Context, invoice: str | None, line: int | None, snapshot: s
             "Nothing, or two things, to explain.", remedy="Name an invoice, or a snapshot with --snapshot."
         )
     if snapshot is not None:
-        return print_report(context, "snapshot-lines", snapshot=snapshot, format=format)
+        return print_report(
+            context, "snapshot-events" if events else "snapshot-lines", snapshot=snapshot, format=format
+        )
+    if events:
+        raise UsageError("--events are those of a snapshot.", remedy="Name one with --snapshot.")
     with steps(context, "invoices") as show:
         show(0, 0, f"computing {invoice} again")
         explained = run_explain(context.open(), invoice or "")

@@ -424,6 +424,7 @@ _OF_USAGE: dict[str, Callable[..., None]] = {
     "usage-by-day": Reader.usage_by_day,
     "anomalies": Reader.anomalies,
     "quarantine": Reader.quarantine,
+    "snapshot-events": Reader.events,
     "forecast": Reader.forecast,
     "idle": Reader.idle,
 }

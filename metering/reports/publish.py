@@ -43,7 +43,7 @@ FILE = Path("reports", "reports.duckdb")
 STORAGE = "v1.0.0"
 """The storage version that every DuckDB from 1.0 on reads."""
 
-NEEDS_MORE = {*GIVEN, "snapshot-lines"}
+NEEDS_MORE = {*GIVEN, "snapshot-events", "snapshot-lines"}
 """Reports that answer a question about one thing; they have no table."""
 
 KINDS = {
