@@ -520,6 +520,19 @@ def test_too_small_is_carried(given: Given, api: Api) -> None:
     assert api.intents == {}
 
 
+def test_what_is_too_much_for_a_card_is_no_close_that_was_cut_off(tmp_path: Path, network: Network) -> None:
+    """5,000 GB-hours at 200.00 are 1,000,000.00, a cent beyond eight digits: open, and nothing of May is unfinished."""
+    home = Home(tmp_path / "home", config=_config(network.url))
+    home.prices("snapshot.vm,,USD,200,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    home.events("2026-05-02T10 ready one gb=1000\n2026-05-02T15 deleted one")
+    home.run("close", exit_code=3)
+    assert home.column("invoices", "amount_due") == ["1000000.00"]
+    home.run("close", "2026-05", exit_code=3)
+    home.run("close")
+    home.run("close", now="2026-07-01T08:00:00Z")
+
+
 def test_cards_are_charged_side_by_side(given: Given, api: Api) -> None:
     """No confirm is answered before four are under way, each over a connection of its own."""
     together = threading.Barrier(4, timeout=20)

@@ -26,6 +26,8 @@ from metering.home import Home, Run
 from metering.ledger.tables import metadata
 from metering.payments.adopt import adopt_held, check_gateway
 from metering.payments.collect import charge_invoices
+from metering.payments.gateway import limits_of
+from metering.payments.split import chargeable
 from metering.sql import sql
 from metering.state import advance, with_usage
 from metering.usage import meter
@@ -112,10 +114,19 @@ def _is_closed(home: Home, month: Month) -> bool:
 
 
 def _unfinished(home: Home) -> list[Month]:
-    """Closed months with a file missing, or with an open invoice that was never tried or whose fate is unknown."""
+    """Closed months with a file missing, or with an open invoice that is still to be tried or whose fate is unknown.
+
+    What is too much for a card is never tried: its month is not cut off for that.
+    """
     with home.book.read() as con:
         closed = closed_months(con)
-        cut_off = set(con.scalars(sa.text(sql("close", "cut_off"))))
+        found = con.execute(sa.text(sql("close", "cut_off"))).all()
+    payments, limits = home.config.payments, limits_of(home)
+    cut_off = {
+        month
+        for month, currency, untried, unknown in found
+        if unknown or any(chargeable(untried or 0, currency, payments, limits))
+    }
     return [month for month in closed if str(month) in cut_off or missing_files(home, str(month))]
 
 
