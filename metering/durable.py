@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metering.errors import unwritable
@@ -23,30 +25,49 @@ def put(path: Path, content: bytes, *, synced: bool = False) -> None:
 
     Several processes may do so at once. Only what is synced outlives the machine; a cache need not.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with _in_place_of(path) as part:
         part.write_bytes(content)
         if synced:
             sync(part)
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
-        raise
     if synced:
         sync(path.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file where the user named it; a link stays one, and what is no file (a pipe, a device) is written into.
+@contextmanager
+def _in_place_of(path: Path) -> Iterator[Path]:
+    """Where to write what takes a file's place once it is whole; nothing is left of it where that fails."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
 
-    Raises UsageError if that cannot be done.
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Where to write what the user wants in a file: it is there when it is whole, in one step, with the old one's mode.
+
+    A link stays one, and what is no file (a pipe, a device) is written into. Raises UsageError if that cannot be done.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            yield path
+            return
         place = path.resolve()
-        if place.exists() and not (place.is_file() or place.is_dir()):
-            place.write_bytes(content)
-        else:
-            put(place, content)
+        with _in_place_of(place) as part:
+            yield part
+            if place.is_file():
+                shutil.copymode(place, part)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file where the user named it; see `written_whole`."""
+    with written_whole(path) as place:
+        place.write_bytes(content)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from metering.durable import put, write_whole
+from metering.durable import put, write_whole, written_whole
 from metering.errors import UsageError
 
 
@@ -52,3 +53,21 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     finally:
         os.close(reader)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_what_breaks_off_leaves_the_old_file(tmp_path: Path) -> None:
+    """A report that is cut off at the end of a row would look whole."""
+    place = tmp_path / "usage.csv"
+    place.write_text("old")
+    place.chmod(0o640)
+    with pytest.raises(UsageError, match="No space left on device"), written_whole(place) as part:
+        part.write_text("half of")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(KeyboardInterrupt), written_whole(place) as part:
+        part.write_text("half of")
+        raise KeyboardInterrupt
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("usage.csv", "old")]
+    with written_whole(place) as part:
+        part.write_text("new")
+        assert place.read_text() == "old"
+    assert (place.read_text(), stat.S_IMODE(place.stat().st_mode)) == ("new", 0o640)

@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
@@ -14,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 import pyarrow as pa
 
-from metering.errors import UsageError, unwritable
+from metering.durable import written_whole
+from metering.errors import UsageError
 from metering.reports import exact
 from metering.reports.catalog import Report
 from metering.values import visible
@@ -83,12 +83,12 @@ def write(answer: Answer, format: str, output: str | None) -> None:
     if format in _FILES:
         if output is None:
             raise UsageError(f"{format} is no text.", remedy="Name a file with --output.")
-        with _writing(output):
-            _FILES[format](answer, output)
+        with written_whole(Path(output)) as place:
+            _FILES[format](answer, str(place))
     elif output is None:
         _TEXTS[format](answer.report, answer.printed(), sys.stdout)
     else:
-        with _writing(output), Path(output).open("w", encoding="utf-8", newline="") as file:
+        with written_whole(Path(output)) as place, place.open("w", encoding="utf-8", newline="") as file:
             _TEXTS[format](answer.report, answer.printed(), file)
 
 
@@ -98,17 +98,6 @@ def write_rows(home: Home, report: Report, rows: pa.Table, format: str, output: 
 
     about = state_of(home) if format == "xlsx" else {}
     write(Asked(report, rows, home.config.billing.gigabyte_bytes, about), format, output)
-
-
-@contextmanager
-def _writing(output: str) -> Iterator[None]:
-    """Name the file that cannot be written; a reader who has gone away is no fault of it."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise unwritable(output, error) from None
 
 
 def _write_parquet(answer: Answer, output: str) -> None:
