@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cache, lru_cache
+from math import gcd
 
 from metering.shipped import shipped
 
@@ -152,8 +153,8 @@ class Month:
 
 def round_half_up(numerator: int, denominator: int) -> int:
     """The integer nearest to a fraction with a positive denominator, halves away from zero."""
-    quotient = (2 * abs(numerator) + denominator) // (2 * denominator)
-    return quotient if numerator >= 0 else -quotient
+    half = denominator // 2
+    return (numerator + half) // denominator if numerator >= 0 else -((half - numerator) // denominator)
 
 
 def gb_hours_denominator(gigabyte_bytes: int) -> int:
@@ -210,11 +211,12 @@ def round_together(numerators: Sequence[int], denominator: int, total: int) -> l
         return [total]
     exact = [divmod(numerator, denominator) for numerator in numerators]
     parts = [quotient for quotient, _ in exact]
-    by_fraction = sorted(range(len(parts)), key=lambda index: -exact[index][1])
     missing = total - sum(parts)
     assert 0 <= missing <= len(parts), (numerators, denominator, total)
-    for index in by_fraction[:missing]:
-        parts[index] += 1
+    if missing:
+        by_fraction = sorted(range(len(parts)), key=lambda index: -exact[index][1])
+        for index in by_fraction[:missing]:
+            parts[index] += 1
     return parts
 
 
@@ -273,9 +275,12 @@ def rate(byte_micros: int, price: Decimal, currency: str, gigabyte_bytes: int) -
 
 @lru_cache
 def _minor_units(price: Decimal, currency: str, gigabyte_bytes: int) -> tuple[int, int]:
-    """What a byte-microsecond costs, as a fraction of minor units."""
+    """What a byte-microsecond costs, as a fraction of minor units; in lowest terms, because small integers are fast."""
     scaled = parse_scaled(format_price(price), PRICE_PLACES)
-    return scaled * 10 ** minor_digits(currency), gb_hours_denominator(gigabyte_bytes) * 10**PRICE_PLACES
+    numerator = scaled * 10 ** minor_digits(currency)
+    denominator = gb_hours_denominator(gigabyte_bytes) * 10**PRICE_PLACES
+    common = gcd(numerator, denominator)
+    return numerator // common, denominator // common
 
 
 PERCENT_PLACES = 6

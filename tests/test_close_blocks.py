@@ -11,8 +11,11 @@ import pytest
 from homes import Home
 
 from metering import columns
+from metering.charges.rating import ChargeKey
+from metering.close.drafting import each_account
 from metering.close.inputs import ListDigest, digest
 from metering.columns import Columns, rows_of, table_of, whole_rows_of
+from metering.invoices.lines import Issued
 from metering.lake import answer, connect, table
 from metering.lake.duck import FEW
 
@@ -51,6 +54,31 @@ def test_usage_of_any_length_comes_out_as_integers() -> None:
     rows = pa.table({"usage": decimals, "name": pa.array(["n"] * len(values))})
     assert list(whole_rows_of(rows)) == [(value, "n") for value in values]
     assert list(whole_rows_of(rows.slice(3, 5))) == [(value, "n") for value in values[3:8]]
+
+
+BILLED = {ChargeKey("2026-05", "snapshot.vm", "eu", Decimal(1)): Issued(1, 1)}
+
+
+def test_an_account_meets_what_was_issued_to_it() -> None:
+    """Also one that has used nothing since, before, between or after those that have."""
+    issued = [(account, BILLED) for account in ("a", "c", "d", "f")]
+    found = each_account([("b", [1, 2]), ("c", [3]), ("e", [4])], issued)
+    assert [(account, list(used), before) for account, used, before in found] == [
+        ("a", [], BILLED),
+        ("b", [1, 2], {}),
+        ("c", [3], BILLED),
+        ("d", [], BILLED),
+        ("e", [4], {}),
+        ("f", [], BILLED),
+    ]
+
+
+@pytest.mark.parametrize("again", [["a", "b", "a"], ["b", "a"], ["a", "a"]])
+def test_an_account_that_comes_again_gets_no_two_invoices(again: list[str]) -> None:
+    with pytest.raises(ValueError, match="accounts are to come in order"):
+        list(each_account([(account, [1]) for account in again], []))
+    with pytest.raises(ValueError, match="accounts are to come in order"):
+        list(each_account([("c", [1])], [(account, BILLED) for account in again]))
 
 
 @pytest.mark.parametrize("few", [True, False])

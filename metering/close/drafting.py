@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from heapq import merge
 from itertools import groupby, pairwise, starmap
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -25,7 +25,7 @@ from metering.charges.stored import in_force
 from metering.close.inputs import Inputs, ListDigest
 from metering.columns import Columns, blocks, whole_rows_of
 from metering.home import Home
-from metering.invoices.lines import ADJUSTMENT, USAGE, Issued, Line, add_tax, make_lines
+from metering.invoices.lines import ADJUSTMENT, USAGE, Issued, Line, Owed, add_tax, make_lines, owed, tax_on
 from metering.lake import connect
 from metering.ledger.book import MOST_ROWS
 from metering.ledger.tables import metadata
@@ -38,6 +38,9 @@ from metering.values import format_price
 
 _MOST_NAMES = 1000
 """More accounts than this are not named in a query; its answer is sifted."""
+Used = TypeVar("Used")
+Of = TypeVar("Of")
+_account = attrgetter("account_id")
 
 
 @dataclass(slots=True)
@@ -48,22 +51,21 @@ class Draft:
     account_id: str
     currency: str
     lines: list[Line]
+    """As they stand on it: with their tax, adjustments last."""
+    subtotal_minor: int = field(init=False)
+    tax_minor: int = field(init=False)
+    total_minor: int = field(init=False)
 
-    @property
-    def subtotal_minor(self) -> int:
-        return sum([line.amount_minor for line in self.lines])
-
-    @property
-    def tax_minor(self) -> int:
-        return sum([line.tax_minor for line in self.lines])
-
-    @property
-    def total_minor(self) -> int:
-        return self.subtotal_minor + self.tax_minor
+    def __post_init__(self) -> None:
+        self.subtotal_minor = sum([line.amount_minor for line in self.lines])
+        self.tax_minor = sum([line.tax_minor for line in self.lines])
+        self.total_minor = self.subtotal_minor + self.tax_minor
 
     @property
     def corrections(self) -> dict[str, int]:
         """What its adjustments come to by month, tax included."""
+        if self.lines[-1].kind != ADJUSTMENT:
+            return {}
         found: dict[str, int] = defaultdict(int)
         for line in self.lines:
             if line.kind == ADJUSTMENT:
@@ -93,10 +95,10 @@ class Drafts:
         for number, rows in groupby(whole_rows_of(self.lines), key=itemgetter(0)):
             members = list(rows)
             lines = [
-                Line(kind, month, account, sku, region, Decimal(price), byte_micros, amount, rate, tax)
-                for _, _, kind, month, account, sku, region, price, byte_micros, _, amount, rate, tax in members
+                Line(kind, month, sku, region, Decimal(price), byte_micros, amount, rate, tax)
+                for _, _, kind, month, _, sku, region, price, byte_micros, _, amount, rate, tax in members
             ]
-            yield Draft(number, lines[0].account_id, members[0][_CURRENCY], lines)
+            yield Draft(number, members[0][_ACCOUNT], members[0][_CURRENCY], lines)
 
 
 class RatedUsage:
@@ -130,8 +132,8 @@ _RATED = pa.schema(
         ("price_per_gb_hour", pa.string()),
     ]
 )
-_CURRENCY = 9
-"""The place of the currency among the columns of a line."""
+_ACCOUNT, _CURRENCY = 4, 9
+"""Their places among the columns of a line."""
 
 
 def open_meter(home: Home, inputs: Inputs, *, all_events: bool = True) -> duckdb.DuckDBPyConnection:
@@ -175,12 +177,12 @@ def draft(home: Home, con: sa.Connection, inputs: Inputs, earlier: set[Pair] | N
     digest = ListDigest(inputs.hash)
     totals: dict[str, int] = defaultdict(int)
     byte_micros = 0
-    for drafts in blocks(drafts_of(inputs, lines)):
+    for drafts in blocks(_drafts(inputs, lines)):
         for draft in drafts:
             totals[draft.currency] += draft.total_minor
             byte_micros += sum(line.byte_micros for line in draft.lines if line.kind == USAGE)
             made.extend(line_rows(draft))
-        digest.add([_hashed(line) for draft in drafts for line in draft.lines])
+        digest.add([_hashed(draft.account_id, line) for draft in drafts for line in draft.lines])
     table = made.table().sort_by([(name, "ascending") for name in schema("invoice_lines").key]).combine_chunks()
     return Drafts(inputs, table, rated, totals, byte_micros, digest.hexdigest(), usage)
 
@@ -189,8 +191,8 @@ def rated_prices(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection) -
     """What priced each stretch of usage of the closing month and every earlier one, computed again from the events."""
     rated = RatedUsage()
     prices = prices_in_force(home, inputs)
-    for _, members in groupby(_all_usage(home, inputs, usage), key=_account):
-        rated.add(rate_usage(members, inputs.currency_of, prices))
+    for account, members in groupby(_all_usage(home, inputs, usage), key=_account):
+        rated.add(rate_usage(members, inputs.currency_of.get(account), prices))
     return rated.prices()
 
 
@@ -215,21 +217,24 @@ def _usage(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection, earlier
 
 def sums(con: duckdb.DuckDBPyConnection, pairs: Sequence[Pair] | None = None) -> Iterator[UsageSum]:
     """The usage in the periods set, as rating takes it, by account; of all, or of some months and accounts."""
-    usage = meter.account_usage(con, pairs, by="account_id")
-    # An account that came twice would get two invoices, so the order is not left to the engine.
-    return usage_sums(usage.sort_by([(name, "ascending") for name in ("account_id", "period_start", "sku", "region")]))
+    return usage_sums(meter.account_usage(con, pairs, by="account_id"))
 
 
 def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
-    """Usage per account × SKU × region × period, as rating takes it."""
-    yield from starmap(UsageSum, whole_rows_of(usage.select(list(UsageSum._fields))))
+    """Usage per account × SKU × region × period, as rating takes it, by account."""
+    yield from starmap(UsageSum, whole_rows_of(by_account(usage).select(list(UsageSum._fields))))
+
+
+def by_account(usage: pa.Table) -> pa.Table:
+    """Usage sorted by account and period here: an account that came twice would get two invoices."""
+    return usage.sort_by([(name, "ascending") for name in ("account_id", "period_start", "sku", "region")])
 
 
 def _lines(
     inputs: Inputs,
     prices: Mapping[str, MonthPrices],
     usage: Iterable[UsageSum],
-    issued: Iterable[tuple[ChargeKey, Issued]],
+    issued: Iterable[tuple[str, dict[ChargeKey, Issued]]],
     rated: RatedUsage,
 ) -> Iterator[tuple[str, list[Line]]]:
     """The lines of each account that has any; `usage` and `issued` come in the order of account ids.
@@ -237,40 +242,72 @@ def _lines(
     What rating leaves beside the charges is added to `rated`.
     """
     month, currency_of, gigabyte = str(inputs.month), inputs.currency_of, inputs.gigabyte_bytes
-    both: Iterable[UsageSum | tuple[ChargeKey, Issued]] = merge(usage, issued, key=_account)
-    last = ""
-    for account, members in groupby(both, key=_account):
-        if account <= last:
-            # It would get two invoices.
-            raise ValueError(f"{account} came after {last}: accounts are to come in order")
-        last = account
-        used: list[UsageSum] = []
-        before: dict[ChargeKey, Issued] = {}
-        for one in members:
-            if isinstance(one, UsageSum):
-                used.append(one)
-            else:
-                before[one[0]] = one[1]
-        found = rate_usage(used, currency_of, prices)
+    for account, used, before in each_account(groupby(usage, key=_account), issued):
+        found = rate_usage(used, currency_of.get(account), prices)
         rated.add(found)
-        yield from make_lines(month, found.charges, before, currency_of, gigabyte).items()
+        if found.charges or before:
+            due = owed(month, found.charges, before, currency_of[account], gigabyte)
+            if due:
+                yield account, make_lines(due)
 
 
-def _account(one: UsageSum | tuple[ChargeKey, Issued]) -> str:
-    return one.account_id if isinstance(one, UsageSum) else one[0].account_id
+def each_account(
+    used: Iterable[tuple[str, Iterable[Used]]], issued: Iterable[tuple[str, dict[ChargeKey, Issued]]]
+) -> Iterator[tuple[str, Iterable[Used], dict[ChargeKey, Issued]]]:
+    """What each account has used beside what was issued to it; both come in the order of account ids."""
+    waiting = _in_order(issued)
+    billed = next(waiting, None)
+    for account, members in _in_order(used):
+        while billed and billed[0] < account:
+            yield billed[0], (), billed[1]
+            billed = next(waiting, None)
+        if billed and billed[0] == account:
+            yield account, members, billed[1]
+            billed = next(waiting, None)
+        else:
+            yield account, members, {}
+    while billed:
+        yield billed[0], (), billed[1]
+        billed = next(waiting, None)
 
 
-def drafts_of(inputs: Inputs, lines: Iterable[tuple[str, list[Line]]]) -> Iterator[Draft]:
+def _in_order(accounts: Iterable[tuple[str, Of]]) -> Iterator[tuple[str, Of]]:
+    """What comes by account; ValueError for one that comes again, because it would get two invoices."""
+    last = ""
+    for one in accounts:
+        if one[0] <= last:
+            raise ValueError(f"{one[0]} came after {last}: accounts are to come in order")
+        last = one[0]
+        yield one
+
+
+def _drafts(inputs: Inputs, lines: Iterable[tuple[str, list[Line]]]) -> Iterator[Draft]:
     """Number and tax the lines of each account."""
     month = str(inputs.month)
     for count, (account, members) in enumerate(lines, 1):
-        current = inputs.accounts[account].tax_rate
+        yield draft_of(inputs, f"INV-{month}-{count:06}", account, members)
 
-        def rate_of(line: Line, account: str = account, current: str = current) -> str:
-            return current if line.kind == USAGE else inputs.tax_rates.get((line.month, account), current)
 
-        add_tax(members, rate_of)
-        yield Draft(f"INV-{month}-{count:06}", account, inputs.accounts[account].currency, members)
+def draft_of(inputs: Inputs, number: str, account: str, lines: list[Line]) -> Draft:
+    """The draft of the lines of an account, which are taxed: usage now, adjustments as their month was."""
+    _, currency, current = inputs.accounts[account]
+
+    def rate_of(line: Line) -> str:
+        return current if line.kind == USAGE else inputs.tax_rates.get((line.month, account), current)
+
+    add_tax(lines, rate_of)
+    return Draft(number, account, currency, lines)
+
+
+def gross_of(inputs: Inputs, account: str, owed: Owed) -> tuple[int, dict[str, int]]:
+    """What the draft of an account would come to, and its corrections.
+
+    Where there are none, no line needs to know its share of the tax, which is that of one sum.
+    """
+    if owed.adjustments:
+        draft = draft_of(inputs, "", account, make_lines(owed))
+        return draft.total_minor, draft.corrections
+    return owed.subtotal_minor + tax_on(owed.subtotal_minor, inputs.accounts[account].tax_rate), {}
 
 
 def line_rows(draft: Draft) -> Iterator[tuple[Any, ...]]:
@@ -281,7 +318,7 @@ def line_rows(draft: Draft) -> Iterator[tuple[Any, ...]]:
             count,
             line.kind,
             line.month,
-            line.account_id,
+            draft.account_id,
             line.sku,
             line.region,
             format_price(line.price_per_gb_hour),
@@ -293,10 +330,10 @@ def line_rows(draft: Draft) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _hashed(line: Line) -> tuple[Any, ...]:
+def _hashed(account: str, line: Line) -> tuple[Any, ...]:
     """What of a line goes into the hash of all."""
     return (
-        line.account_id,
+        account,
         line.kind,
         line.month,
         line.sku,
@@ -309,11 +346,13 @@ def _hashed(line: Line) -> tuple[Any, ...]:
     )
 
 
-def issued_before(con: sa.Connection, month: str, earlier: set[Pair] | None) -> Iterator[tuple[ChargeKey, Issued]]:
-    """What the lines of all closes before a month add up to by key, without those of invoices voided to be rebilled.
+def issued_before(
+    con: sa.Connection, month: str, earlier: set[Pair] | None
+) -> Iterator[tuple[str, dict[ChargeKey, Issued]]]:
+    """What the lines of all closes before a month add up to, by account and key, in the order of account ids.
 
-    In the order of account ids. Whether a void counts is decided by when it was made: before the close of that
-    month or not. `earlier` names the months and accounts that are looked at; None is all.
+    Without those of invoices voided to be rebilled: whether a void counts is decided by when it was made, before the
+    close of that month or not. `earlier` names the months and accounts that are looked at; None is all.
     """
     if earlier is not None and not earlier:
         return
@@ -330,14 +369,15 @@ def issued_before(con: sa.Connection, month: str, earlier: set[Pair] | None) -> 
         if len(accounts) <= _MOST_NAMES:
             query = query.where(lines.account_id.in_(accounts))
     found = con.execute(query, execution_options={"yield_per": MOST_ROWS})
-    for _, members in groupby(found, key=itemgetter(1)):
+    for account, members in groupby(found, key=itemgetter(1)):
         added: dict[ChargeKey, Issued] = defaultdict(lambda: Issued(0, 0))
-        for when, account, sku, region, price, byte_micros, amount in members:
+        for when, _, sku, region, price, byte_micros, amount in members:
             if earlier is None or (when, account) in earlier:
-                key = ChargeKey(when, account, sku, region, Decimal(price))
+                key = ChargeKey(when, sku, region, Decimal(price))
                 before = added[key]
                 added[key] = Issued(before.byte_micros + byte_micros, before.amount_minor + amount)
-        yield from added.items()
+        if added:
+            yield account, added
 
 
 def rebilled(con: sa.Connection, month: str) -> list[str]:

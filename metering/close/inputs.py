@@ -48,8 +48,8 @@ class Inputs:
     stored_prices: dict[str, list[PriceList]]
     """The lists in force for each earlier closed month, in order of precedence."""
     accounts: dict[str, Account]
-    accounts_hash: str
-    """The hash over all account rows, with all their details."""
+    accounts_hash: str | None
+    """The hash over all account rows, with all their details; None where only a look is taken."""
     tax_rates: dict[tuple[str, str], str]
     """The tax rate stored with the close of an earlier month, by month and account, of accounts that were changed."""
     closed: dict[str, tuple[int, int]]
@@ -67,6 +67,7 @@ class Inputs:
     @cached_property
     def hash(self) -> str:
         """The hash over all inputs."""
+        assert self.accounts_hash is not None
         return digest(
             [
                 RULES_VERSION,
@@ -112,13 +113,13 @@ class ListDigest:
         return ended.hexdigest()
 
 
-def fix_inputs(home: Home, con: sa.Connection, month: Month) -> Inputs:
-    """The inputs of a close, as they are now."""
+def fix_inputs(home: Home, con: sa.Connection, month: Month, *, hashed: bool) -> Inputs:
+    """The inputs of a close, as they are now; for a look ahead they need not be hashed, which takes a while."""
     billing = home.config.billing
     start, end = month.bounds(billing.zone)
     closed = rows(con, "closes")
     decided: dict[str, int] = dict(con.execute(last_rows("corrections", "month_prices")).all())
-    accounts, accounts_hash = _accounts(current_versions(con))
+    accounts, accounts_hash = _accounts(current_versions(con)) if hashed else (_unhashed(con), None)
     return Inputs(
         month=month,
         period_start=start,
@@ -177,6 +178,11 @@ def _versions_of(con: sa.Connection, month: str) -> sa.CursorResult[Any]:
         .order_by(used.account_id)
     )
     return con.execute(query, execution_options={"yield_per": MOST_ROWS})
+
+
+def _unhashed(con: sa.Connection) -> dict[str, Account]:
+    """The accounts as they are now."""
+    return {row[0]: Account._make(row[1:]) for row in current_versions(con, "account_id", *Account._fields)}
 
 
 def _accounts(versions: Iterable[Sequence[Any]]) -> tuple[dict[str, Account], str]:

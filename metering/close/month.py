@@ -68,7 +68,7 @@ def without_collector() -> Iterator[None]:
 
 def _close_month(home: Home, run: Run, month: Month, *, dry_run: bool, approve: str | None) -> Closed:
     with home.book.read() as con:
-        inputs = fix_inputs(home, con, month)
+        inputs = fix_inputs(home, con, month, hashed=True)
         check_sources(home, inputs)
         drafts = _draft(home, con, inputs)
         check_numbers(home, con, str(month), ((draft.number, draft.account_id) for draft in drafts.invoices))

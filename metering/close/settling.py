@@ -51,9 +51,11 @@ class Purses:
 
     def pay(self, account: str, payable: int, day: str) -> list[Use]:
         """Take a positive payable of the month before `day` from credit, then balance, as far as they go."""
-        credits = self.credits.get(account, {})
+        credits, balance = self.credits.get(account, {}), self.balances.get(account, 0)
+        if not credits and not balance:
+            return []
         left = [Credit(credit.reference, credit.expires, credit.remaining_minor) for credit in credits.values()]
-        uses = pay(payable, left, self.balances.get(account, 0), day)
+        uses = pay(payable, left, balance, day)
         for use in uses:
             if use.reference is None:
                 self.balances[account] -= use.amount_minor

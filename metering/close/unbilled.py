@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import groupby
 from operator import attrgetter
 
 import duckdb
@@ -42,7 +43,10 @@ def unbillable(
         return []
     months_of_pairs = {month: bounds[month] for month, _ in pairs}
     meter.set_periods(con, periods_of(months_of_pairs, prices))
-    return rate_usage(sums(con, sorted(pairs)), currency_of, prices).unbillable
+    used = groupby(sums(con, sorted(pairs)), key=attrgetter("account_id"))
+    return [
+        one for account, members in used for one in rate_usage(members, currency_of.get(account), prices).unbillable
+    ]
 
 
 def gaps(found: Iterable[Unbillable]) -> list[meter.Unpriced]:

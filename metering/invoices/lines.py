@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -22,13 +22,15 @@ class Issued(NamedTuple):
     amount_minor: int
 
 
+_NOTHING = Issued(0, 0)
+
+
 @dataclass(slots=True)
 class Line:
     """A line of an invoice that is being made; `month` is the month that its usage was in."""
 
     kind: str
     month: str
-    account_id: str
     sku: str
     region: str
     price_per_gb_hour: Decimal
@@ -43,62 +45,57 @@ class Line:
         return self.amount_minor + self.tax_minor
 
 
-def make_lines(
+class Owed(NamedTuple):
+    """What an account owes by key, with the usage: for the month that is closed, and as changes of earlier ones."""
+
+    usage: list[tuple[ChargeKey, int, int]]
+    adjustments: list[tuple[ChargeKey, int, int]]
+    subtotal_minor: int
+
+
+def owed(
     closing: str,
     charges: Mapping[ChargeKey, int],
     issued: Mapping[ChargeKey, Issued],
-    currency_of: Mapping[str, str],
+    currency: str,
     gigabyte_bytes: int,
-) -> dict[str, list[Line]]:
-    """The lines of each account, in the order of account ids and of SPEC's lines.
+) -> Owed | None:
+    """What an account owes when a month is closed; None if there is nothing to bill, not even usage that costs nothing.
 
-    `charges` are byte-microseconds by key as known now, of the closing month and of all earlier closed ones;
-    `issued` is what was billed for the earlier ones. An earlier month gets the difference, where there is one.
+    `charges` are byte-microseconds by key as known now, of the closing month and of earlier closed ones; `issued` is
+    what was billed for the earlier ones. An earlier month gets the difference, where there is one.
     """
-    found: dict[str, list[Line]] = defaultdict(list)
-    for key, byte_micros, amount in _owed(closing, charges, issued, currency_of, gigabyte_bytes):
-        month, account, sku, region, price = key
-        if month == closing or amount:
-            kind = USAGE if month == closing else ADJUSTMENT
-            found[account].append(Line(kind, month, account, sku, region, price, byte_micros, amount))
-    for lines in found.values():
-        lines.sort(key=lambda line: (line.kind != USAGE, line.month, line.sku, line.region, line.price_per_gb_hour))
-    return {account: found[account] for account in sorted(found)}
-
-
-def subtotals(
-    closing: str,
-    charges: Mapping[ChargeKey, int],
-    issued: Mapping[ChargeKey, Issued],
-    currency_of: Mapping[str, str],
-    gigabyte_bytes: int,
-) -> dict[str, int]:
-    """What the lines of each account that has any add up to, in minor units."""
-    found: dict[str, int] = defaultdict(int)
-    for key, _, amount in _owed(closing, charges, issued, currency_of, gigabyte_bytes):
-        if key.month == closing or amount:
-            found[key.account_id] += amount
-    return found
-
-
-def _owed(
-    closing: str,
-    charges: Mapping[ChargeKey, int],
-    issued: Mapping[ChargeKey, Issued],
-    currency_of: Mapping[str, str],
-    gigabyte_bytes: int,
-) -> Iterator[tuple[ChargeKey, int, int]]:
-    """Usage and its amount for each key, of earlier months less what was billed."""
+    usage, adjustments, subtotal = [], [], 0
     for key, byte_micros in charges.items():
-        amount = rate(byte_micros, key.price_per_gb_hour, currency_of[key.account_id], gigabyte_bytes)
-        before = None if key.month == closing else issued.get(key)
-        if before is None:
-            yield key, byte_micros, amount
+        month, _, _, price = key
+        amount = rate(byte_micros, price, currency, gigabyte_bytes)
+        if month == closing:
+            usage.append((key, byte_micros, amount))
+        elif amount != (before := issued.get(key, _NOTHING)).amount_minor:
+            amount -= before.amount_minor
+            adjustments.append((key, byte_micros - before.byte_micros, amount))
         else:
-            yield key, byte_micros - before.byte_micros, amount - before.amount_minor
+            continue
+        subtotal += amount
     for key, before in issued.items():
-        if key not in charges:
-            yield key, -before.byte_micros, -before.amount_minor
+        if key not in charges and before.amount_minor:
+            adjustments.append((key, -before.byte_micros, -before.amount_minor))
+            subtotal -= before.amount_minor
+    return Owed(usage, adjustments, subtotal) if usage or adjustments else None
+
+
+def make_lines(owed: Owed) -> list[Line]:
+    """The lines of an account, in the order of SPEC's lines."""
+    return [
+        Line(kind, *key, byte_micros, amount)
+        for kind, keys in ((USAGE, owed.usage), (ADJUSTMENT, owed.adjustments))
+        for key, byte_micros, amount in sorted(keys)
+    ]
+
+
+def tax_on(amount_minor: int, percent: str) -> int:
+    """The tax on a sum, rounded half up."""
+    return round_half_up(amount_minor * parse_percent(percent), PERCENT_DENOMINATOR)
 
 
 def add_tax(lines: list[Line], rate_of: Callable[[Line], str]) -> int:
@@ -112,8 +109,9 @@ def add_tax(lines: list[Line], rate_of: Callable[[Line], str]) -> int:
         groups[line.kind, line.tax_rate].append(line)
     total = 0
     for (_, percent), members in groups.items():
-        exact = [line.amount_minor * parse_percent(percent) for line in members]
-        tax = round_half_up(sum(exact), PERCENT_DENOMINATOR)
+        tax = tax_on(sum([line.amount_minor for line in members]), percent)
+        millionths = parse_percent(percent)
+        exact = [line.amount_minor * millionths for line in members]
         for line, part in zip(members, round_together(exact, PERCENT_DENOMINATOR, tax), strict=True):
             line.tax_minor = part
         total += tax

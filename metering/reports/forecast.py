@@ -6,18 +6,21 @@ passes.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import sqlalchemy as sa
 
-from metering.charges.rating import ChargeKey, price_of, rate_usage
+from metering.charges.prices import MonthPrices
+from metering.charges.rating import ChargeKey, charge_key, price_of
 from metering.charges.stored import in_force
-from metering.close.drafting import Draft, drafts_of, issued_before, periods_of, sums
+from metering.close.drafting import by_account, each_account, gross_of, issued_before, periods_of, sums
 from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
 from metering.close.month import without_collector
@@ -26,7 +29,7 @@ from metering.close.settling import Purses
 from metering.columns import table_of, whole_rows_of
 from metering.home import Home
 from metering.invoices.history import History
-from metering.invoices.lines import Issued, make_lines, subtotals
+from metering.invoices.lines import Issued, Owed, owed
 from metering.invoices.settlement import set_aside, withhold
 from metering.ledger import purses
 from metering.payments.gateway import limits_of
@@ -48,7 +51,10 @@ COLUMNS = pa.schema(
         "card_forecast": pa.int64(),
     }
 )
-Charges = Mapping[ChargeKey, int]
+_Usage = tuple[str, int, str, str, str, int | None, int | None]
+_USAGE = ["month", "period_start", "account_id", "sku", "region", "byte_micros", "remaining"]
+"""Usage of an account in a period, up to now and still to come; each is None where there is none of it."""
+_account = itemgetter(_USAGE.index("account_id"))
 
 
 def forecast(
@@ -59,7 +65,7 @@ def forecast(
     *,
     all_events: bool,
 ) -> pa.Table:
-    """A row for each account in each month that is not closed, up to the current one.
+    """A row for each account in each month that is not closed, up to the current one, account by account.
 
     `duck` has this home's usage relations; with `all_events` the state of the lifespans is left aside.
     """
@@ -67,9 +73,9 @@ def forecast(
     with home.book.read() as con, without_collector():
         months = [month for month in _pending(home, con, duck) if last is None or month <= last]
         if months:
-            inputs = fix_inputs(home, con, months[0])
+            inputs = fix_inputs(home, con, months[0], hashed=False)
             earlier = None if all_events else earlier_to_rate(home, con, inputs)
-            rows = _rows(home, con, inputs, months, earlier, _rate(home, inputs, duck, months, earlier))
+            rows = _rows(home, con, duck, inputs, months, earlier)
         # Earlier months are settled first even where only later ones are asked for.
         return table_of(COLUMNS, (row for row in rows if row[0] >= str(first or "")))
 
@@ -82,102 +88,104 @@ def _pending(home: Home, con: sa.Connection, duck: duckdb.DuckDBPyConnection) ->
     return [] if first is None else meter.months_between(first, Month.of(home.now, zone))
 
 
-@dataclass
-class _Usage:
-    """Usage up to now and up to the end of each month: charges by key, and what accounts used in a month."""
-
-    charges_to_date: dict[ChargeKey, int] = field(default_factory=lambda: defaultdict(int))
-    charges: dict[ChargeKey, int] = field(default_factory=lambda: defaultdict(int))
-    used_to_date: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
-    used: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
-
-    def add(self, month: str, account: str, key: ChargeKey | None, past: int | None, ahead: int) -> None:
-        """Add usage up to now, if there is any, and what is still to come; without a key it cannot be billed."""
-        used = (month, account)
-        if past is not None:
-            self.used_to_date[used] += past
-            if key is not None:
-                self.charges_to_date[key] += past
-            ahead += past
-        self.used[used] += ahead
-        if key is not None:
-            self.charges[key] += ahead
-
-
-def _rate(
-    home: Home, inputs: Inputs, duck: duckdb.DuckDBPyConnection, months: list[Month], earlier: set[Pair] | None
-) -> _Usage:
-    """The usage of each month; of closed months what may have changed since."""
-    zone = home.config.billing.zone
-    open_months = {str(month): month.bounds(zone) for month in months}
-    prices = in_force(inputs.stored_prices, [*inputs.closed, *open_months], inputs.prices, zone)
-    currency_of = inputs.currency_of
-    rated = _Usage()
-    if earlier is None:
-        open_months |= inputs.closed
-    elif earlier:
-        meter.set_periods(duck, periods_of({month: inputs.closed[month] for month, _ in earlier}, prices))
-        for charge, byte_micros in rate_usage(sums(duck, sorted(earlier)), currency_of, prices).charges.items():
-            rated.add(charge.month, charge.account_id, charge, byte_micros, 0)
-    meter.set_periods(duck, periods_of(open_months, prices))
-    for month, start, account, sku, region, past, ahead in whole_rows_of(meter.expected_usage(duck).select(_EXPECTED)):
-        found = price_of(month, start, account, sku, region, currency_of, prices)
-        key = None if isinstance(found, str) else ChargeKey(month, account, sku, region, found[1].price_per_gb_hour)
-        rated.add(month, account, key, past, ahead or 0)
-    return rated
-
-
-_EXPECTED = ["month", "period_start", "account_id", "sku", "region", "byte_micros", "remaining"]
-
-
 def _rows(
     home: Home,
     con: sa.Connection,
+    duck: duckdb.DuckDBPyConnection,
     inputs: Inputs,
     months: list[Month],
     earlier: set[Pair] | None,
-    rated: _Usage,
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows of the forecast, each in the order of its columns."""
-    settling = _Settling(home, con)
-    issued = dict(issued_before(con, str(months[0]), earlier))
-    currency_of = inputs.currency_of
-    for month in months:
-        of_month, name, next_day = replace(inputs, month=month), str(month), str(month.plus(1).first_day)
+    """The rows of the forecast, each in the order of its columns; `earlier` is what else than `months` is rated."""
+    zone = home.config.billing.zone
+    bounds = {str(month): month.bounds(zone) for month in months}
+    next_days = {str(month): str(month.plus(1).first_day) for month in months}
+    first = min(bounds)
+    prices = in_force(inputs.stored_prices, [*inputs.closed, *bounds], inputs.prices, zone)
+    usage = groupby(_usage(duck, inputs, bounds, prices, earlier), key=_account)
+    settling = _Settling(home, con, inputs)
+    for account, used, issued in each_account(usage, issued_before(con, first, earlier)):
+        known = inputs.accounts.get(account)
+        currency = known.currency if known else None
         # What earlier months were billed wrong stands on the next invoice only.
-        counted = {*inputs.closed, name} if month == months[0] else {name}
-        so_far = subtotals(*_billed(of_month, rated.charges_to_date, issued, counted))
-        lines = make_lines(*_billed(of_month, rated.charges, issued, counted))
-        drafts = {draft.account_id: draft for draft in drafts_of(of_month, lines.items())}
-        issued = {}
-        for account in sorted({*drafts, *so_far, *(account for when, account in rated.used if when == name)}):
-            draft = drafts.get(account)
-            yield (
-                name,
-                account,
-                currency_of.get(account),
-                rated.used_to_date.get((name, account), 0),
-                rated.used.get((name, account), 0),
-                so_far.get(account),
-                draft.subtotal_minor if draft else None,
-                settling.balance(account) if account in currency_of else None,
-                settling.settle(draft, next_day) if draft else None,
-            )
+        bills = {first: _Bill(issued)} if issued else {}
+        for month, start, _, sku, region, past, ahead in used:
+            name = month if month in bounds else first
+            if name not in bills:
+                bills[name] = _Bill({})
+            found = price_of(month, start, account, sku, region, currency, prices)
+            key = None if isinstance(found, str) else charge_key(month, sku, region, found[1].price_per_gb_hour)
+            bills[name].add(name == month, key, past, ahead or 0)
+        for name in sorted(bills):
+            bill = bills[name]
+            if currency is None:
+                yield name, account, None, bill.used_to_date, bill.used, None, None, None, None
+                continue
+            so_far = owed(name, bill.charges_to_date, bill.issued, currency, inputs.gigabyte_bytes)
+            due = owed(name, bill.charges, bill.issued, currency, inputs.gigabyte_bytes)
+            if bill.is_used or so_far or due:
+                yield (
+                    name,
+                    account,
+                    currency,
+                    bill.used_to_date,
+                    bill.used,
+                    so_far.subtotal_minor if so_far else None,
+                    due.subtotal_minor if due else None,
+                    settling.balance(account),
+                    settling.settle(account, currency, due, next_days[name]) if due else None,
+                )
 
 
-def _billed(
-    inputs: Inputs, charges: Charges, issued: Mapping[ChargeKey, Issued], months: set[str]
-) -> tuple[str, Charges, Mapping[ChargeKey, Issued], Mapping[str, str], int]:
-    """What a month's invoices are made of, from the charges of the months that they count."""
-    counted = {key: byte_micros for key, byte_micros in charges.items() if key.month in months}
-    return str(inputs.month), counted, issued, inputs.currency_of, inputs.gigabyte_bytes
+def _usage(
+    duck: duckdb.DuckDBPyConnection,
+    inputs: Inputs,
+    bounds: Mapping[str, tuple[int, int]],
+    prices: Mapping[str, MonthPrices],
+    earlier: set[Pair] | None,
+) -> Iterator[_Usage]:
+    """The usage of the open months, and of closed ones where it may have changed since, by account."""
+    before: list[_Usage] = []
+    if earlier:
+        meter.set_periods(duck, periods_of({month: inputs.closed[month] for month, _ in earlier}, prices))
+        before = [
+            (month, start, account, sku, region, byte_micros, None)
+            for month, start, _, account, sku, region, byte_micros in sums(duck, sorted(earlier))
+        ]
+    meter.set_periods(duck, periods_of({**inputs.closed, **bounds} if earlier is None else bounds, prices))
+    return merge(before, whole_rows_of(by_account(meter.expected_usage(duck)).select(_USAGE)), key=_account)
+
+
+@dataclass(slots=True)
+class _Bill:
+    """What an account's invoice of a month is made of, and the month's usage, up to now and to the month's end."""
+
+    issued: Mapping[ChargeKey, Issued]
+    charges_to_date: dict[ChargeKey, int] = field(default_factory=dict)
+    charges: dict[ChargeKey, int] = field(default_factory=dict)
+    used_to_date: int = 0
+    used: int = 0
+    is_used: bool = False
+
+    def add(self, of_month: bool, key: ChargeKey | None, past: int | None, ahead: int) -> None:
+        """Add usage of the month itself, or of an earlier one; without a key it cannot be billed."""
+        whole = ahead if past is None else ahead + past
+        if key is not None:
+            self.charges[key] = self.charges.get(key, 0) + whole
+            if past is not None:
+                self.charges_to_date[key] = self.charges_to_date.get(key, 0) + past
+        if of_month:
+            self.is_used = True
+            self.used += whole
+            self.used_to_date += past or 0
 
 
 class _Settling:
     """Settles the invoices to come from what accounts hold and have carried, each month from what the last one left."""
 
-    def __init__(self, home: Home, con: sa.Connection) -> None:
+    def __init__(self, home: Home, con: sa.Connection, inputs: Inputs) -> None:
         self._con = con
+        self._inputs = inputs
         self._payments = home.config.payments
         self._limits = limits_of(home)
         self._purses = Purses.read(con)
@@ -189,24 +197,27 @@ class _Settling:
         """What an account has prepaid."""
         return self._purses.balances.get(account, 0)
 
-    def settle(self, draft: Draft, day: str) -> int:
+    def settle(self, account: str, currency: str, owed: Owed, day: str) -> int:
         """What the card would be charged for an invoice of the month before `day`, after credit and balance."""
-        account, corrections = draft.account_id, draft.corrections
+        total, corrections = gross_of(self._inputs, account, owed)
+        payable = total + self._carried.pop(account, 0)
         history = History(self._con, account) if corrections else None
         if history:
             # What the account has had back already is not given back again.
-            corrections = {
-                month: amount + withhold(amount, history.limit(month), history.withheld(month))
+            withheld = {
+                month: withhold(amount, history.limit(month), history.withheld(month))
                 for month, amount in corrections.items()
             }
-        withheld = sum(corrections.values()) - sum(draft.corrections.values())
-        payable = draft.total_minor + self._carried.pop(account, 0) + withheld
+            corrections = {month: amount + withheld[month] for month, amount in corrections.items()}
+            payable += sum(withheld.values())
         if payable <= 0:
             if history:
                 self._return(account, -payable, corrections, history)
             return 0
-        left = payable - sum(use.amount_minor for use in self._purses.pay(account, payable, day))
-        charge, self._carried[account] = chargeable(left, draft.currency, self._payments, self._limits)
+        left = payable - sum([use.amount_minor for use in self._purses.pay(account, payable, day)])
+        charge, carry = chargeable(left, currency, self._payments, self._limits)
+        if carry:
+            self._carried[account] = carry
         return charge
 
     def _return(self, account: str, amount: int, corrections: Mapping[str, int], history: History) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -12,14 +14,15 @@ from metering.accounts.imports import account_currencies
 from metering.charges.prices import MonthPrices, read_prices
 from metering.charges.rating import Rated, UsageSum, rate_usage
 from metering.charges.stored import in_force, stored_lists
-from metering.close.drafting import periods_of, usage_sums
+from metering.close.drafting import periods_of, sums
 from metering.close.month import without_collector
 from metering.columns import table_of
 from metering.errors import UsageError
 from metering.home import Home
+from metering.invoices.lines import owed
 from metering.state import with_usage
 from metering.usage import meter
-from metering.values import Month, counted, rate
+from metering.values import Month, counted
 
 COLUMNS = pa.schema(
     {
@@ -52,57 +55,34 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
         currency_of = account_currencies(con)
     simulated = {str(month): MonthPrices([other], zone)}
 
-    def usage(duck: duckdb.DuckDBPyConnection) -> list[UsageSum]:
+    def usage(duck: duckdb.DuckDBPyConnection) -> Iterator[UsageSum]:
         both = {str(month): MonthPrices([*counting[str(month)].lists, other], zone)}
         meter.set_periods(duck, periods_of({str(month): (start, end)}, both))
-        return list(usage_sums(meter.account_usage(duck)))
+        return sums(duck)
 
+    def amount(rated: Rated, currency: str) -> int:
+        due = owed(str(month), rated.charges, {}, currency, gigabyte_bytes)
+        return due.subtotal_minor if due else 0
+
+    rows: list[tuple[Any, ...]] = []
+    lacking = 0
     with without_collector():
-        sums = with_usage(home.lake, home.now, zone, usage, home.config.engine.memory_limit)
-        now, then = (rate_usage(sums, currency_of, prices) for prices in (counting, simulated))
-        amounts_now = _amounts(now, currency_of, gigabyte_bytes)
-        amounts_then = _amounts(then, currency_of, gigabyte_bytes)
-        used, unpriced = _used(then)
-        rows = (
-            (
-                name,
-                currency,
-                used[name],
-                unpriced.get(name, 0),
-                amounts_now.get(name, 0) if currency else None,
-                amounts_then.get(name, 0) if currency else None,
-                amounts_then.get(name, 0) - amounts_now.get(name, 0) if currency else None,
-            )
-            for name in sorted(used)
-            if account in (None, name)
-            for currency in [currency_of.get(name)]
-        )
-        return table_of(COLUMNS, rows), list(_sentences(home, end, unpriced, currency_of))
+        used = with_usage(home.lake, home.now, zone, usage, home.config.engine.memory_limit)
+        for name, members in groupby(used, key=attrgetter("account_id")):
+            currency, listed = currency_of.get(name), list(members)
+            now, then = (rate_usage(listed, currency, prices) for prices in (counting, simulated))
+            lacking += bool(currency and then.unbillable)
+            if account in (None, name):
+                byte_micros = sum([one.byte_micros for one in listed])
+                unpriced = sum([one.usage.byte_micros for one in then.unbillable])
+                amounts = (amount(now, currency), amount(then, currency)) if currency else None
+                row = (amounts[0], amounts[1], amounts[1] - amounts[0]) if amounts else (None, None, None)
+                rows.append((name, currency, byte_micros, unpriced, *row))
+        return table_of(COLUMNS, rows), list(_sentences(home, end, lacking))
 
 
-def _amounts(rated: Rated, currency_of: Mapping[str, str], gigabyte_bytes: int) -> dict[str, int]:
-    """What each account pays: every line rounded by itself, as on an invoice."""
-    found: dict[str, int] = defaultdict(int)
-    for key, byte_micros in rated.charges.items():
-        found[key.account_id] += rate(byte_micros, key.price_per_gb_hour, currency_of[key.account_id], gigabyte_bytes)
-    return found
-
-
-def _used(rated: Rated) -> tuple[dict[str, int], dict[str, int]]:
-    """What each account used, and what of it has no price."""
-    used: dict[str, int] = defaultdict(int)
-    unpriced: dict[str, int] = defaultdict(int)
-    for key, byte_micros in rated.charges.items():
-        used[key.account_id] += byte_micros
-    for _, usage in rated.unbillable:
-        used[usage.account_id] += usage.byte_micros
-        unpriced[usage.account_id] += usage.byte_micros
-    return used, unpriced
-
-
-def _sentences(home: Home, end: int, unpriced: Mapping[str, int], currency_of: Mapping[str, str]) -> Iterator[str]:
+def _sentences(home: Home, end: int, lacking: int) -> Iterator[str]:
     if home.now < end:
         yield "The month has not ended: this is its usage up to now."
-    known = [name for name in unpriced if name in currency_of]
-    if known:
-        yield f"The price list has no price for some usage of {counted(len(known), 'account')}; see gb_hours_unpriced."
+    if lacking:
+        yield f"The price list has no price for some usage of {counted(lacking, 'account')}; see gb_hours_unpriced."
