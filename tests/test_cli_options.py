@@ -85,6 +85,13 @@ def test_a_clock_that_is_no_time_is_refused(billed: Home, now: str) -> None:
         assert "(set)" not in done.stdout  # an empty one is none
 
 
+def test_an_empty_month_is_not_every_month(billed: Home) -> None:
+    """As a script gives it whose variable is not set."""
+    for options in (["--month", ""], ["--from", ""], ["--month", "2026-05", "--to", ""]):
+        done = call("report", "invoices", "--home", str(billed.path), "--now", NOW, *options)
+        assert (done.exit_code, done.stdout) == (2, ""), options
+
+
 @pytest.mark.parametrize(
     "command", [["close"], ["ingest"], ["collect"], ["nightly"], ["report", "balances"], ["status"], ["verify"]]
 )
@@ -160,10 +167,16 @@ def test_the_formats_say_the_same(billed: Home, tmp_path: Path) -> None:
     assert {name: str(value) for name, value in found.items()} == {
         name: f"{value}0" if "." in value else value for name, value in row.items()
     }
-    billed.run(*args, "parquet", exit_code=2)
     billed.run(*args, "csv", "--output", str(tmp_path / "b.csv"))
     assert (tmp_path / "b.csv").read_text().splitlines()[1] == "acc-1,USD,5.00,0.00,0.00"
     assert billed.run(*args, "json", "--account", "acc-2").stdout.strip().replace("\n", "") == "[]"
+
+
+@pytest.mark.parametrize("format", ["parquet", "xlsx"])
+def test_what_is_no_text_goes_into_a_pipe(billed: Home, tmp_path: Path, format: str) -> None:
+    args = ("report", "balances", "--home", str(billed.path), "--now", NOW, "--format", format)
+    assert call(*args, "--output", str(tmp_path / "b")).exit_code == 0
+    assert call(*args).stdout_bytes == (tmp_path / "b").read_bytes()
 
 
 def test_a_file_has_the_format_that_it_is_named_for(billed: Home, tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ ELSEWHERE = {
     "metering/reports/publish.py": {
         "could not be written": "test_published.py::test_a_file_that_cannot_be_written_does_not_stop_the_money"
     },
+    "metering/reports/render.py": {
+        " is nothing for a terminal": f"{APART}::test_documents_for_a_terminal_and_without_a_font"
+    },
     "metering/reports/xlsx.py": {
         "Workbooks need XlsxWriter": f"{APART}::test_an_extra_that_is_missing",
         "rows; a worksheet holds ": "test_xlsx.py::test_more_rows_than_a_sheet_holds_are_refused",

@@ -33,6 +33,7 @@ from metering.ledger import postgres, sqlite
 from metering.payments import airwallex, stripe
 from metering.payments.gateway import NoAnswer, open_gateway
 from metering.recovery import backup, put_back, restore
+from metering.reports import render
 from metering.reports.xlsx import write_xlsx
 from metering.spark import session
 from metering.state import build
@@ -131,6 +132,8 @@ def test_documents_for_a_terminal_and_without_a_font(tmp_path: Path, monkeypatch
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
     with said("A PDF is nothing for a terminal.", 2):
         write.write_one({}, "pdf", None)
+    with said("xlsx is nothing for a terminal.", 2):
+        render.write(None, "xlsx", None)  # type: ignore[arg-type]
     monkeypatch.undo()
     unset = MeteringError("no font has it", unchanged="This document was not written.", remedy="Install one.")
     monkeypatch.setattr(write, "maker", lambda format: failing(unset))

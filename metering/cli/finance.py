@@ -64,11 +64,12 @@ def print_report(
     from metering.reports.catalog import reports
     from metering.reports.render import Asked, write
 
-    if month and (first or last):
+    if month is not None and (first is not None or last is not None):
         raise UsageError("--month names one month, --from and --to name several.", remedy="Give one or the other.")
     home = context.open()
+    first, last = (first, last) if month is None else (month, month)
     days = IDLE_DAYS if days is None else days
-    given = Filter(month_option(month or first), month_option(month or last), account, as_of, snapshot, days)
+    given = Filter(month_option(first), month_option(last), account, as_of, snapshot, days)
     wanted, left_out = applicable(name, given)
     if left_out:
         context.say(left_out)

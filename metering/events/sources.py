@@ -109,6 +109,10 @@ def _members(folder: Path) -> list[Path]:
 
 
 def _paths(text: str) -> list[Path]:
+    if not text:
+        raise UsageError(
+            "A source has an empty name.", unchanged="Nothing was ingested.", remedy="Name it; this folder is `.`."
+        )
     path = Path(text)
     if path.is_dir():
         return _below(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
@@ -80,16 +81,25 @@ def _rows(printed: pa.Table) -> Iterator[list[Any]]:
 
 def write(answer: Answer, format: str, output: str | None) -> None:
     """Print a report to standard output or write it to a file."""
-    if format in _FILES:
-        if output is None:
-            raise UsageError(f"{format} is no text.", remedy="Name a file with --output.")
-        with written_whole(Path(output)) as place:
-            _FILES[format](answer, str(place))
+    if output is None and format in _FILES:
+        _pipe(answer, format)
     elif output is None:
         _TEXTS[format](answer.report, answer.printed(), sys.stdout)
+    elif format in _FILES:
+        with written_whole(Path(output)) as place:
+            _FILES[format](answer, str(place))
     else:
         with written_whole(Path(output)) as place, place.open("w", encoding="utf-8", newline="") as file:
             _TEXTS[format](answer.report, answer.printed(), file)
+
+
+def _pipe(answer: Answer, format: str) -> None:
+    """Write what is no text to standard output, which must not be a terminal."""
+    if sys.stdout.isatty():
+        raise UsageError(f"{format} is nothing for a terminal.", remedy="Name a file with --output, or redirect it.")
+    whole = io.BytesIO()
+    _FILES[format](answer, whole)
+    sys.stdout.buffer.write(whole.getbuffer())
 
 
 def write_rows(home: Home, report: Report, rows: pa.Table, format: str, output: str | None) -> None:
@@ -100,13 +110,13 @@ def write_rows(home: Home, report: Report, rows: pa.Table, format: str, output: 
     write(Asked(report, rows, home.config.billing.gigabyte_bytes, about), format, output)
 
 
-def _write_parquet(answer: Answer, output: str) -> None:
+def _write_parquet(answer: Answer, output: str | IO[bytes]) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(answer.typed(), output, compression="zstd")
 
 
-def _write_xlsx(answer: Answer, output: str) -> None:
+def _write_xlsx(answer: Answer, output: str | IO[bytes]) -> None:
     from metering.reports.xlsx import write_xlsx
 
     write_xlsx(answer, output)
@@ -301,4 +311,4 @@ _TEXTS: dict[str, Callable[[Report, pa.Table, Any], None]] = {
     "json": _write_json,
     "table": _write_table,
 }
-_FILES: dict[str, Callable[[Answer, str], None]] = {"parquet": _write_parquet, "xlsx": _write_xlsx}
+_FILES: dict[str, Callable[[Answer, str | IO[bytes]], None]] = {"parquet": _write_parquet, "xlsx": _write_xlsx}

@@ -7,10 +7,12 @@ so that no figure in a workbook is another than the report's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from decimal import Decimal
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -40,7 +42,7 @@ STANDINGS = {
 WIDTHS = {"money": 16, "gb_hours": 24, "price": 18, "integer": 14, "instant": 25, "month": 9, "day": 11}
 
 
-def write_xlsx(answer: Answer, output: str) -> None:
+def write_xlsx(answer: Answer, output: str | IO[bytes]) -> None:
     """Write a workbook; the same rows at the same engine time make the same bytes."""
     try:
         import xlsxwriter
@@ -57,7 +59,8 @@ def write_xlsx(answer: Answer, output: str) -> None:
             unchanged="Nothing was written.",
             remedy="Ask for one month or account, or take --format parquet or csv.",
         )
-    with open(output, "wb") as file:  # noqa: PTH123  found out here, before the rows are written
+    # Opened before the rows are written, so that a place that cannot be written to is found out here.
+    with Path(output).open("wb") if isinstance(output, str) else nullcontext(output) as file:
         book = xlsxwriter.Workbook(
             file, {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
         )
