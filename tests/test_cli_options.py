@@ -118,6 +118,14 @@ def test_json_logs_are_one_object_a_line(billed: Home) -> None:
     assert told[-1]["exit_code"] == 2
 
 
+def test_json_logs_tell_the_engines_time(billed: Home) -> None:
+    """A rehearsal reads no other clock; where `--now` itself is wrong there is only the real one."""
+    done = billed.run("ingest", "--json-logs", now=NOW)
+    assert {json.loads(line)["time"] for line in done.stderr.splitlines()} == {NOW}
+    (told,) = billed.run("ingest", "--json-logs", now="yesterday", exit_code=2).stderr.splitlines()
+    assert json.loads(told)["time"] > NOW
+
+
 def test_init_never_overwrites(tmp_path: Path) -> None:
     path = tmp_path / "new"
     done = call("init", str(path))

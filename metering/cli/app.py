@@ -136,7 +136,11 @@ class Context:
         from metering.clock import Clock
         from metering.values import format_instant
 
-        line = {"time": format_instant(Clock().now()), **self.about, **facts}
+        try:
+            clock = self.clock()
+        except UsageError:
+            clock = Clock()
+        line = {"time": format_instant(clock.now()), **self.about, **facts}
         click.echo(json.dumps(line, ensure_ascii=False), err=True)
 
 
