@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import sqlalchemy as sa
@@ -14,6 +14,8 @@ from metering.home import Home
 from metering.ledger.book import rows
 from metering.ledger.runs import cut_off
 from metering.ledger.tables import metadata
+from metering.payments.cases import exhausted
+from metering.payments.states import Calendar
 from metering.reports.ask import ask
 from metering.values import Month, counted, format_instant, format_money
 
@@ -44,6 +46,7 @@ def sentences(home: Home) -> Iterator[str]:
         closed = closed_months(con)
         yield f"Closed        {f'{closed[0]} to {closed[-1]}' if closed else 'no month yet'}"
         yield from _owed(con)
+        yield from _exhausted(home, con)
         runs = metadata().tables["runs"]
         run = con.execute(sa.select(runs).order_by(runs.c.run.desc()).limit(1)).mappings().first()
         if run:
@@ -73,3 +76,14 @@ def _owed(con: sa.Connection) -> Iterator[str]:
     unknown = Counter(row["status"] for row in rows(con, "payments", status={"unknown", "action_required"}))
     for state, count in sorted(unknown.items()):
         yield f"Payments      {count} {state}"
+
+
+def _exhausted(home: Home, con: sa.Connection) -> Iterator[str]:
+    """What is open and will not be tried any more."""
+    calendar = Calendar(home.now, home.config.billing.zone, tuple(home.config.payments.retry_after_days))
+    due: dict[str, list[int]] = defaultdict(list)
+    for case in exhausted(con, calendar):
+        due[case.currency].append(case.receivable_minor)
+    for currency, amounts in sorted(due.items()):
+        told = f"{counted(len(amounts), 'invoice')}, {format_money(sum(amounts), currency)} {currency}"
+        yield f"Collection    exhausted: {told}; import another card, or `metering write-off`"

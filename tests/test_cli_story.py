@@ -148,6 +148,44 @@ $ verify
     )
 
 
+def test_after_the_last_retry_the_collection_is_exhausted_until_a_person_ends_it(home: Home) -> None:
+    """acc-1's last retry is on 8 June; acc-2's card is stolen: nothing more is tried at once."""
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts("acc-1,USD,0,pm_card_chargeDeclined", "acc-2,USD,0,pm_card_chargeDeclinedStolenCard")
+    home.events(
+        "2026-05-02T10 ready s1 gb=1000\n2026-05-02T15 deleted s1\n"
+        "2026-05-02T10 ready s2 acc=acc-2 gb=1000\n2026-05-02T17 deleted s2"
+    )
+    home.tell(
+        """
+now 2026-06-01T08:00:00Z
+$ close => 3
+! Cards: declined: 2 (12.00 USD)
+! Cards: exhausted: 1 (7.00 USD)
+$ status
+> Open          2 invoices, 12.00 USD
+> Collection    exhausted: 1 invoice, 7.00 USD; import another card, or `metering write-off`
+now 2026-06-06T08:00:00Z
+$ collect => 3
+! declined: 1 (5.00 USD)
+now 2026-06-08T00:00:00Z
+$ collect => 3
+! exhausted: 1 (5.00 USD)
+$ collect
+! There is nothing to collect.
+$ status
+> Collection    exhausted: 2 invoices, 12.00 USD; import another card, or `metering write-off`
+= invoices
+    amount_due status
+    5.00       open
+    7.00       open
+$ write-off INV-2026-05-000002 --reason stolen
+"""
+    )
+    home.accounts("acc-1,USD,0,pm_card_visa")
+    assert "Collection" not in home.run("status").stdout
+
+
 def test_files_with_a_mistake_are_taken_whole_or_not_at_all(home: Home) -> None:
     home.tell(
         ACCOUNTS

@@ -22,6 +22,7 @@ from metering.payments.states import (
     Live,
     Terms,
     is_due,
+    is_exhausted,
     judge,
     next_action,
 )
@@ -143,6 +144,38 @@ NEW_CARD = {"method": "pm_b"}
 )
 def test_who_is_tried_again(attempts: list[Attempt], account: dict[str, str], due: bool) -> None:
     assert is_due(case(*attempts, **account), at("2026-06-10T00:00:00Z")) is due
+
+
+OVER = [attempt(at="2026-06-01T00:00:00Z"), attempt(2, at="2026-06-08T00:00:00Z")]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "account", "exhausted"),
+    [
+        (OVER, {}, True),
+        (OVER, NEW_CARD, False),
+        (OVER, {"status": "uncollectible"}, False),
+        # the last day is still to come, or was missed
+        (OVER[:1], {}, False),
+        ([attempt(at="2026-06-09T00:00:00Z")], {}, False),
+        # only a declined card is: the others wait for somebody
+        ([*OVER[:1], attempt(2, "unknown", at="2026-06-08T00:00:00Z")], {}, False),
+        ([*OVER[:1], attempt(2, "action_required", at="2026-06-08T00:00:00Z")], {}, False),
+        ([attempt(status="no_card")], {"method": ""}, False),
+        ([attempt(retryable=0)], {}, True),
+        ([attempt(retryable=0), attempt(2, payment_method="pm_b")], {}, True),
+        ([], {}, False),
+    ],
+)
+def test_whose_collection_is_exhausted(attempts: list[Attempt], account: dict[str, str], exhausted: bool) -> None:
+    assert is_exhausted(case(*attempts, **account), at("2026-06-10T00:00:00Z")) is exhausted
+
+
+def test_a_decline_that_is_read_back_on_a_later_day_uses_that_day_up() -> None:
+    """Its confirm may have been sent again on that day: no card is tried twice on one, as far as is known."""
+    late = attempt(at="2026-06-01T12:00:00Z", settled_at=parse_instant("2026-06-02T00:00:00Z"))
+    assert not is_due(case(late), at("2026-06-03T23:00:00Z"))
+    assert is_due(case(late), at("2026-06-04T00:00:00Z"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from metering.config import Payments
 from metering.payments.gateway import Gateway
 from metering.payments.split import chargeable
-from metering.payments.states import Attempt, Case, Live, Terms
+from metering.payments.states import Attempt, Calendar, Case, Live, Terms, is_exhausted
 from metering.sql import sql
 
 
@@ -28,6 +28,12 @@ def load_case(con: sa.Connection, invoice: str) -> Case:
 def collect_work(con: sa.Connection) -> list[tuple[str, str]]:
     """The account and number of every invoice that a collect has to look at, in their order."""
     return [(row.account_id, row.invoice) for row in _query(con, "work")]
+
+
+def exhausted(con: sa.Connection, calendar: Calendar) -> list[Case]:
+    """The open invoices for which nothing more will be tried, by number."""
+    cases = [load_case(con, row.invoice) for row in _query(con, "declined")]
+    return [case for case in cases if is_exhausted(case, calendar)]
 
 
 def terms_of(case: Case, payments: Payments, gateway: Gateway) -> Terms:

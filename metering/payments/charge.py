@@ -19,7 +19,7 @@ from metering.payments.cases import load_case, terms_of
 from metering.payments.desk import Desk
 from metering.payments.gateway import FINAL, Gateway, Intent, NoAnswer, Order, Refused
 from metering.payments.record import Event
-from metering.payments.states import Action, Case, Finding, Live, judge, next_action
+from metering.payments.states import Action, Case, Finding, Live, is_exhausted, judge, next_action
 
 T = TypeVar("T")
 
@@ -92,7 +92,9 @@ class Visit:
         self.read_back()
 
     def finish(self) -> None:
-        """Store why an attempt is still unknown, if it is; else tell if the gateway kept silent."""
+        """Store why an attempt is still unknown, if it is; else tell if the gateway kept silent, or nothing is left."""
+        if any(event.kind == "declined" for event in self.events) and is_exhausted(self.case, self.desk.calendar):
+            self.events.append(Event("exhausted", self.invoice, self.case.currency, self.case.receivable_minor))
         if not self.stuck:
             return
         told = len(self.events)

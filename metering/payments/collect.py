@@ -26,7 +26,7 @@ from metering.values import format_money
 TROUBLE = frozenset({"declined", "action_required", "no_card", "unknown", "postponed"})
 """What a person has to look at when it is new; an alarm always."""
 KINDS = (
-    *("succeeded", "balance", "carried", "declined", "action_required"),
+    *("succeeded", "balance", "carried", "declined", "exhausted", "action_required"),
     *("no_card", "unknown", "alarm", "postponed", "busy"),
 )
 """Everything that an outcome counts, in the order in which it is told."""

@@ -155,6 +155,11 @@ class Case:
         last = max((a.attempt for a in self.attempts if a.status == "succeeded"), default=0)
         return tuple(a for a in self.attempts if a.attempt > last and a.is_try)
 
+    @property
+    def card_is_barred(self) -> bool:
+        """Whether the gateway said of the account's card that it must not be tried again."""
+        return any(not attempt.retryable and attempt.card == self.card for attempt in self.tries)
+
     def attempts_on(self, intent: str) -> tuple[Attempt, ...]:
         """The attempts on an intent."""
         return tuple(a for a in self.attempts if a.intent == intent)
@@ -301,14 +306,28 @@ def is_due(case: Case, calendar: Calendar) -> bool:
     if not tries:
         return True
     last = tries[-1]
-    if last.status == "unknown" or any(not t.retryable and t.card == case.card for t in tries):
+    if last.status == "unknown" or case.card_is_barred:
         return False
     if last.status == "no_card":
         return case.has_card
     if last.card != case.card:
         return True
-    if last.status != "declined":
-        return False
-    first = next(t.created_at for t in tries if t.status != "no_card")
     # Several days missed are one; an attempt uses up every day before it.
-    return any(last.last_seen < slot <= calendar.now for slot in calendar.slots(first))
+    return last.status == "declined" and any(slot <= calendar.now for slot in _slots_left(tries, calendar))
+
+
+def is_exhausted(case: Case, calendar: Calendar) -> bool:
+    """Whether an invoice stays open with nothing more to be tried: the last retry is over, or its card is barred.
+
+    Another card or money can still pay it; else a person writes it off.
+    """
+    tries = case.tries
+    if case.status != "open" or not tries or tries[-1].status != "declined" or is_due(case, calendar):
+        return False
+    return case.card_is_barred or not _slots_left(tries, calendar)
+
+
+def _slots_left(tries: tuple[Attempt, ...], calendar: Calendar) -> list[int]:
+    """The days of retries that no attempt has used up."""
+    first = next(t.created_at for t in tries if t.status != "no_card")
+    return [slot for slot in calendar.slots(first) if slot > tries[-1].last_seen]
