@@ -167,6 +167,13 @@ def drop(con: duckdb.DuckDBPyConnection, name: str, kind: Literal["TABLE", "VIEW
     con.execute(f"DROP {kind} IF EXISTS temp.{name}")
 
 
+def drop_all_but(con: duckdb.DuckDBPyConnection, *names: str) -> None:
+    """Forget all relations that were computed, which take memory, but for some."""
+    for (name,) in con.execute(every("duckdb_tables()", "table_name", cut="temporary")).fetchall():
+        if name not in names:
+            drop(con, name)
+
+
 # Tables that others read, in a file of DuckDB's own or in a database that is handed over
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from metering.errors import MeteringError
 from metering.failpoints import failpoint
-from metering.lake import Lake, add, compose, connect, every, table, view
+from metering.lake import Lake, add, compose, connect, drop_all_but, every, table, view
 from metering.sql import sql
 from metering.state import policy
 from metering.state.files import BROKEN, Folder, State, Store
@@ -146,7 +146,8 @@ class _Draft:
         return write_folder(self.con, self.store, target)
 
     def merge(self) -> None:
-        """Merge and part folders until there are few."""
+        """Merge and part folders until there are few; the last part's events leave their memory to that."""
+        drop_all_but(self.con, "all_retractions")
         while merging := policy.to_merge(self.folders, self.now):
             made = merge_folders(self.con, self.store, merging, self.superseded, self.number)
             self.number += max(1, len(merging.parts))
