@@ -90,3 +90,35 @@ def test_a_text_that_needs_a_quote_or_a_guard_is_found_among_others(text: str) -
 def test_plain_texts_are_not_special() -> None:
     assert not _is_special(pa.array(PLAIN)) and not _is_special(pa.array([], pa.string()))
     assert not _is_special(pa.array([None, None], pa.string()))
+
+
+KINDS = {"money": "money", "gb_hours": "gb_hours", "instant": "instant", "currency": "text"}
+PRINTED = Report("usage", "", tuple(ReportColumn(name, kind, "") for name, kind in KINDS.items()))
+
+
+@pytest.mark.parametrize("size", [0, 10**15 - 1, 10**15, 10**18 - 1, 10**18, 10**27])
+def test_what_fits_64_bits_is_printed_as_what_does_not(size: int) -> None:
+    numbers = [size, -size, 5, -5, 0]
+    digits = {"USD": 2, "JPY": 0, "BHD": 3}
+    for currency, places in digits.items():
+        rows = pa.table(
+            {
+                "money": pa.array([*map(Decimal, numbers), None], pa.decimal128(38, 0)),
+                "gb_hours": pa.array(
+                    [*(Decimal(number * 3_600_000_000) for number in numbers), None], pa.decimal128(38, 0)
+                ),
+                "instant": pa.array([0, 1_000_000, 1_000, 1_500_000, 1, None]),
+                "currency": pa.array([currency] * 6),
+            }
+        )
+        found = printed(PRINTED, rows, 10**9)
+        assert found["money"].to_pylist() == [*(f"{Decimal(number).scaleb(-places):f}" for number in numbers), None]
+        assert found["gb_hours"].to_pylist() == [*(f"{Decimal(number).scaleb(-9):f}" for number in numbers), None]
+        assert found["instant"].to_pylist() == [
+            "1970-01-01T00:00:00Z",
+            "1970-01-01T00:00:01Z",
+            "1970-01-01T00:00:00.001Z",
+            "1970-01-01T00:00:01.500Z",
+            "1970-01-01T00:00:00.000001Z",
+            None,
+        ]

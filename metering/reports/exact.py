@@ -7,15 +7,14 @@ fit 38 digits is an error, never a figure.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from math import gcd
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from metering.columns import halves, is_there
+from metering.columns import halves, is_there, side_by_side
 from metering.reports.catalog import Report, ReportColumn
 from metering.values import MICROS_PER_SECOND, currencies, gb_hours_denominator
 
@@ -27,8 +26,11 @@ _MINOR = '"minor digits"'
 _AT_ONCE = 2**17
 """Rows that are converted at once."""
 
-_Value = Callable[[ReportColumn], str]
-"""What makes an SQL expression of a column."""
+_SHORT = {"money": 10**15, "gb_hours": 10**9}
+"""What is below, DuckDB prints as a decimal of 64 bits; one of 128 bits takes four times as long."""
+
+_Value = Callable[[ReportColumn, bool], str]
+"""What makes an SQL expression of a column, and of whether all its values are short."""
 
 
 def printed(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
@@ -38,7 +40,7 @@ def printed(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
 
 def typed(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
     """The rows with exact types: GB-hours decimal128(38, 9), money decimal128(38, 3), instants in UTC."""
-    table = _converted(report, rows, gigabyte_bytes, _exact)
+    table = _converted(report, rows, gigabyte_bytes, lambda column, _: _exact(column))
     for index, column in enumerate(report.columns):
         if column.kind == "instant":
             table = table.set_column(index, column.name, table.column(index).cast(pa.timestamp("us", "UTC")))
@@ -49,26 +51,31 @@ def exact_select(report: Report, gigabyte_bytes: int, rows: str) -> str:
     """The SELECT that gives a report's columns with exact types, of its SQL; instants are UTC without a zone."""
 
     def exact(column: ReportColumn) -> str:
-        return _gb_hours(f'"{column.name}"', gigabyte_bytes) if column.kind == "gb_hours" else _exact(column)
+        return _gb_hours(_own(column.name), gigabyte_bytes) if column.kind == "gb_hours" else _exact(column)
 
-    return _select(report, exact, f"({rows})")
+    return _select(report, {column.name: exact(column) for column in report.columns}, f"({rows})")
 
 
 def _converted(report: Report, rows: pa.Table, gigabyte_bytes: int, value: _Value) -> pa.Table:
-    """The rows with each value converted: many rows in parts side by side, each on one thread, which keeps order."""
+    """The rows with each value converted: many rows in parts side by side, each on one thread, which keeps order.
+
+    What is printed as it is, most texts, stays where it lies.
+    """
     from metering.lake import answer, connect
 
     def converted(part: pa.Table) -> pa.Table:
         con = connect(ordered=True)
-        con.register("report_rows", _in_gb_hours(report, part, gigabyte_bytes))
-        return answer(con, _select(report, value, "report_rows"))
+        part = _in_gb_hours(report, part, gigabyte_bytes)
+        values = {column.name: value(column, _is_short(column, part.column(column.name))) for column in report.columns}
+        changed = {name: value for name, value in values.items() if value != _own(name)}
+        con.register("report_rows", part)
+        found = answer(con, _select(report, changed, "report_rows")) if changed else part
+        return pa.table({name: (found if name in changed else part).column(name) for name in values})
 
     if rows.num_rows <= _AT_ONCE:
         return converted(rows)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return pa.concat_tables(
-            pool.map(converted, (rows.slice(start, _AT_ONCE) for start in range(0, rows.num_rows, _AT_ONCE)))
-        )
+    parts = (rows.slice(start, _AT_ONCE) for start in range(0, rows.num_rows, _AT_ONCE))
+    return pa.concat_tables(side_by_side(converted, parts))
 
 
 def _in_gb_hours(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Table:
@@ -77,6 +84,14 @@ def _in_gb_hours(report: Report, rows: pa.Table, gigabyte_bytes: int) -> pa.Tabl
         if column.kind == "gb_hours":
             rows = rows.set_column(index, column.name, gb_hours(rows.column(index), gigabyte_bytes))
     return rows
+
+
+def _is_short(column: ReportColumn, values: pa.ChunkedArray) -> bool:
+    """Whether all values of a column of money or GB-hours fit a decimal of 64 bits."""
+    if column.kind not in _SHORT:
+        return False
+    least, most = pc.min_max(values).as_py().values()
+    return least is None or -_SHORT[column.kind] < least <= most < _SHORT[column.kind]
 
 
 def gb_hours(usage: pa.ChunkedArray, gigabyte_bytes: int) -> pa.ChunkedArray:
@@ -127,41 +142,48 @@ def _divided_whole(usage: pa.Array, numerator: int, denominator: int, bits: int,
     return pa.Array.from_buffers(kind, len(usage), [bitmap, pa.py_buffer(found)])
 
 
-def _select(report: Report, value: _Value, rows: str) -> str:
+def _select(report: Report, values: Mapping[str, str], rows: str) -> str:
     """Currencies are looked at once a row: once a column costs the planner a tenth of a second."""
     from metering.lake import every
 
-    columns = ", ".join(f'{value(column)} AS "{column.name}"' for column in report.columns)
+    columns = ", ".join(f"{value} AS {_own(name)}" for name, value in values.items())
     if any(column.kind == "money" for column in report.columns):
         rows = f"({every(f'{rows} AS report', f'*, {_digits()} AS {_MINOR}')})"
     return every(f"{rows} AS report", columns)
 
 
-def _shown(column: ReportColumn) -> str:
-    name = f'"{column.name}"'
+def _own(name: str) -> str:
+    """A column as it is."""
+    return f'"{name}"'
+
+
+def _shown(column: ReportColumn, is_short: bool) -> str:
+    name = _own(column.name)
     match column.kind:
         case "money":
             by_digits = " ".join(
-                f"WHEN {digits} THEN CAST({_money(name, digits)} AS VARCHAR)" for digits in (0, 2, MONEY_PLACES)
+                f"WHEN {digits} THEN CAST({_money(name, digits, is_short)} AS VARCHAR)"
+                for digits in (0, 2, MONEY_PLACES)
             )
             return f"CASE {_MINOR} {by_digits} END"
         case "gb_hours":
-            return f"CAST({name} AS VARCHAR)"
+            return f"CAST({f'CAST({name} AS DECIMAL(18, {GB_HOURS_PLACES}))' if is_short else name} AS VARCHAR)"
         case "instant":
             moment = f"make_timestamp({name})"
             return (
-                f"strftime({moment}, '%Y-%m-%dT%H:%M:%S') || CASE WHEN {name} % {MICROS_PER_SECOND} = 0 THEN 'Z'"
-                f" WHEN {name} % 1000 = 0 THEN strftime({moment}, '.%gZ') ELSE strftime({moment}, '.%fZ') END"
+                f"CASE WHEN {name} % {MICROS_PER_SECOND} = 0 THEN strftime({moment}, '%Y-%m-%dT%H:%M:%SZ')"
+                f" WHEN {name} % 1000 = 0 THEN strftime({moment}, '%Y-%m-%dT%H:%M:%S.%gZ')"
+                f" ELSE strftime({moment}, '%Y-%m-%dT%H:%M:%S.%fZ') END"
             )
     return name
 
 
 def _exact(column: ReportColumn) -> str:
-    name = f'"{column.name}"'
+    name = _own(column.name)
     match column.kind:
         case "money":
             by_digits = " ".join(
-                f"WHEN {digits} THEN CAST({_money(name, digits)} AS DECIMAL(38, {MONEY_PLACES}))"
+                f"WHEN {digits} THEN CAST({_money(name, digits, False)} AS DECIMAL(38, {MONEY_PLACES}))"
                 for digits in (0, 2, MONEY_PLACES)
             )
             return f"CASE {_MINOR} {by_digits} END"
@@ -174,12 +196,12 @@ def _exact(column: ReportColumn) -> str:
     return name
 
 
-def _money(name: str, digits: int) -> str:
+def _money(name: str, digits: int, is_short: bool) -> str:
     """Minor units of a currency with so many digits, as a decimal of as many places."""
     if digits == 0:
-        return f"CAST({name} AS DECIMAL(35, 0))"
+        return f"CAST({name} AS DECIMAL({15 if is_short else 35}, 0))"
     unit = f"0.{1:0{digits}}"
-    return f"CAST({name} AS DECIMAL(34, 0)) * CAST({unit} AS DECIMAL({digits}, {digits}))"
+    return f"CAST({name} AS DECIMAL({15 if is_short else 34}, 0)) * CAST({unit} AS DECIMAL({digits}, {digits}))"
 
 
 def _digits() -> str:

@@ -8,12 +8,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 import pyarrow as pa
 
+from metering.columns import side_by_side
 from metering.durable import written_whole
 from metering.errors import UsageError
 from metering.reports import exact
@@ -123,22 +125,26 @@ def _write_xlsx(answer: Answer, output: str | IO[bytes]) -> None:
 
 
 def _write_csv(report: Report, printed: pa.Table, file: IO[str]) -> None:
+    file.write(_csv_line(column.name for column in report.columns))
+    for lines in side_by_side(partial(_csv_lines, report), printed.to_batches(max_chunksize=ROWS_AT_ONCE)):
+        file.write(lines)
+
+
+def _csv_lines(report: Report, printed: pa.RecordBatch) -> str:
+    """Some rows as lines of CSV."""
     from pyarrow import csv as arrow_csv
 
-    file.write(_csv_line(column.name for column in report.columns))
     texts = [index for index, column in enumerate(report.columns) if column.kind == "text"]
+    if len(report.columns) == 1 or any(_is_special(printed.column(index)) for index in texts):
+        columns = [column.to_pylist() for column in printed.columns]
+        for index in texts:
+            columns[index] = [_guard(value) for value in columns[index]]
+        return "".join(map(_csv_line, zip(*columns, strict=True)))
+    # Nothing needs a quote, so that whole columns can be written at once.
+    buffer = pa.BufferOutputStream()
     plain = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
-    for batch in printed.to_batches(max_chunksize=ROWS_AT_ONCE):
-        if len(report.columns) == 1 or any(_is_special(batch.column(index)) for index in texts):
-            columns = [column.to_pylist() for column in batch.columns]
-            for index in texts:
-                columns[index] = [_guard(value) for value in columns[index]]
-            file.writelines(map(_csv_line, zip(*columns, strict=True)))
-        else:
-            # Nothing needs a quote, so that whole columns can be written at once.
-            buffer = pa.BufferOutputStream()
-            arrow_csv.write_csv(pa.Table.from_batches([batch]), buffer, plain)
-            file.write(buffer.getvalue().to_pybytes().decode())
+    arrow_csv.write_csv(printed, buffer, plain)
+    return str(buffer.getvalue(), "utf-8")
 
 
 def _csv_line(values: Iterable[Any]) -> str:
