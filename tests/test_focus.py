@@ -140,4 +140,15 @@ def test_parquet_is_exact_and_a_month_must_be_closed(closed: Home) -> None:
     ]
     refused = closed.run("export", "focus", "--month", "2026-07", exit_code=2)
     assert "2026-07 is not closed" in refused.stderr
-    assert not Path("focus-2026-07").exists()
+    assert not (closed.path / "focus-2026-07").exists()
+
+
+def test_it_lies_in_the_home_if_no_folder_is_named(
+    closed: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    closed.run("export", "focus", "--month", "2026-05")
+    assert len(list((closed.path / "focus-2026-05").iterdir())) == len(DATASETS)
+    assert list(elsewhere.iterdir()) == []

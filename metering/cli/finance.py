@@ -293,7 +293,7 @@ def export_dashboard(context: Context, output: str | None) -> int:
 
 @command(export, "focus")
 @click.option("--month", required=True, metavar="MONTH", help="A closed month.")
-@click.option("--output", metavar="DIR", help="The folder to write into (focus-MONTH).")
+@click.option("--output", metavar="DIR", help="The folder to write into [default: focus-MONTH in the home].")
 @click.option("--format", "format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 def export_focus(context: Context, month: str, output: str | None, format: str) -> int:
     """A closed month as FinOps FOCUS 1.4.
@@ -302,8 +302,9 @@ def export_focus(context: Context, month: str, output: str | None, format: str) 
     """
     from metering.reports.focus import write_focus
 
-    folder = output or f"focus-{month_of(month)}"
-    for path, rows in write_focus(context.open(), month_of(month), folder, format):
+    home = context.open()
+    folder = output or str(home.path / f"focus-{month_of(month)}")
+    for path, rows in write_focus(home, month_of(month), folder, format):
         context.say(f"{path}: {counted(rows, 'row')}")
     return DONE
 
