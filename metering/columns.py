@@ -89,6 +89,16 @@ def whole_rows_of(table: pa.Table) -> Iterator[tuple[Any, ...]]:
         yield from zip(*columns, strict=True)
 
 
+def numbered(table: pa.Table, names: Sequence[str]) -> tuple[list[tuple[Any, ...]], NDArray[np.int64]]:
+    """The distinct values of some columns, and for each row the number of its own among them."""
+    codes = np.zeros(table.num_rows, np.int64)
+    for name in names:
+        values = table.column(name).combine_chunks().dictionary_encode()
+        codes = codes * len(values.dictionary) + values.indices.to_numpy()
+    _, first, numbers = np.unique(codes, return_index=True, return_inverse=True)
+    return list(rows_of(table.select(list(names)).take(first))), numbers
+
+
 _USAGE = pa.decimal128(38, 0)
 
 

@@ -58,6 +58,20 @@ def test_what_a_month_will_take_is_not_there_for_the_next(home: Home) -> None:
     ]
 
 
+def test_who_is_forecast(home: Home) -> None:
+    """acc-0 and the unknown acc-8 have used nothing since; acc-1 pays 720 hours of 10 GB and a carried day."""
+    home.prices("snapshot.vm,,USD,0.001,2026-01-01,")
+    home.accounts("acc-0,USD,0,pm_card_visa", "acc-1,USD,0,pm_card_visa")
+    ended = "\n".join(f"2026-05-01 ready {who} acc={who} gb=10\n2026-05-02 deleted {who}" for who in ("acc-0", "acc-8"))
+    home.events(f"{ended}\n2026-05-31 ready s1 gb=10\n2026-05-31 ready s9 acc=acc-9 gb=10")
+    home.run("close", exit_code=3)
+    rows = home.report("forecast", "--now", "2026-06-02T00:00:00Z")
+    assert [list(row.values())[1:] for row in rows] == [
+        ["acc-1", "USD", "240.000000000", "7200.000000000", "0.24", "7.20", "0.00", "7.44"],
+        ["acc-9", "", "240.000000000", "7200.000000000", "", "", "", ""],
+    ]
+
+
 def test_what_a_correction_gives_back_before_another_month(home: Home) -> None:
     """May's 74.40 become 36.00: 38.40 go back in June, to an open invoice or as they were paid.
 

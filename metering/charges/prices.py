@@ -121,13 +121,14 @@ class MonthPrices:
     def __init__(self, lists: Sequence[PriceList], zone: tzinfo) -> None:
         self.lists = lists
         self._zone = zone
-        self._own = {row.account_id for prices in lists for row in prices.rows}
+        self.own = {row.account_id for prices in lists for row in prices.rows} - {""}
+        """The accounts that have prices of their own."""
         self._found: dict[tuple[str, str, str, str, int], tuple[int, PriceRow] | None] = {}
         """What was looked up; accounts without prices of their own share it."""
 
     def find(self, account: str, sku: str, region: str, currency: str, instant: int) -> tuple[int, PriceRow] | None:
         """The price in force at an instant, and which list gave it."""
-        key = (account if account in self._own else "", sku, region, currency, instant)
+        key = (account if account in self.own else "", sku, region, currency, instant)
         try:
             return self._found[key]
         except KeyError:

@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from heapq import merge
-from itertools import groupby, pairwise, starmap
-from operator import attrgetter, itemgetter
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import duckdb
@@ -20,7 +19,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from metering.charges.prices import MonthPrices, PriceKey
-from metering.charges.rating import ChargeKey, Rated, Unbillable, UsageSum, rate_usage
+from metering.charges.rating import ChargeKey, Tariff, Tariffs, Unbillable, Usage, charges_of, unbillable_of
 from metering.charges.stored import in_force
 from metering.close.inputs import Inputs, ListDigest
 from metering.columns import Columns, blocks, whole_rows_of
@@ -40,7 +39,6 @@ _MOST_NAMES = 1000
 """More accounts than this are not named in a query; its answer is sifted."""
 Used = TypeVar("Used")
 Of = TypeVar("Of")
-_account = attrgetter("account_id")
 
 
 @dataclass(slots=True)
@@ -110,12 +108,19 @@ class RatedUsage:
         """The keys of the current price list that priced usage of a closed month which its stored lists did not."""
         self.unbillable: list[Unbillable] = []
 
-    def add(self, rated: Rated) -> None:
-        """Take what was rated of one account."""
-        self._prices.extend((*usage[:2], *usage[3:6], format_price(price)) for usage, price in rated.prices)
-        for month, keys in rated.gaps.items():
-            self.gaps[month] |= keys
-        self.unbillable += rated.unbillable
+    def add(self, used: Sequence[tuple[str, int, int]], tariff: Tariff) -> None:
+        """Take what an account used."""
+        rows = []
+        for account, number, _ in used:
+            place, key, _, gap = tariff[number]
+            if key is not None:
+                price = format_price(key.price_per_gb_hour)
+                rows.append((place.month, place.period_start, account, place.sku, place.region, price))
+            if gap is not None:
+                self.gaps[place.month].add(gap)
+        self._prices.extend(rows)
+        if len(rows) < len(used):
+            self.unbillable += unbillable_of(used, tariff)
 
     def prices(self) -> pa.Table:
         """What priced each stretch of usage."""
@@ -190,63 +195,57 @@ def draft(home: Home, con: sa.Connection, inputs: Inputs, earlier: set[Pair] | N
 def rated_prices(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection) -> pa.Table:
     """What priced each stretch of usage of the closing month and every earlier one, computed again from the events."""
     rated = RatedUsage()
-    prices = prices_in_force(home, inputs)
-    for account, members in groupby(_all_usage(home, inputs, usage), key=_account):
-        rated.add(rate_usage(members, inputs.currency_of.get(account), prices))
+    used = _all_usage(home, inputs, usage)
+    tariffs = Tariffs(used.places, prices_in_force(home, inputs))
+    for account, members in used.accounts():
+        rated.add(list(members), tariffs.of(account, inputs.currency_of.get(account)))
     return rated.prices()
 
 
-def _all_usage(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection) -> Iterator[UsageSum]:
+def _all_usage(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection) -> Usage:
     """The usage of the closing month and every earlier one, from the events that the close counts."""
     bounds = {**inputs.closed, str(inputs.month): (inputs.period_start, inputs.period_end)}
     meter.set_periods(usage, periods_of(bounds, prices_in_force(home, inputs)))
-    return sums(usage)
+    return Usage(meter.account_usage(usage))
 
 
-def _usage(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection, earlier: set[Pair]) -> Iterator[UsageSum]:
+def _usage(home: Home, inputs: Inputs, usage: duckdb.DuckDBPyConnection, earlier: set[Pair]) -> Usage:
     """The usage of the closing month, and in earlier ones that of some accounts."""
     prices = prices_in_force(home, inputs)
-    before: Iterator[UsageSum] = iter(())
-    if earlier:
-        bounds = {month: inputs.closed[month] for month, _ in earlier}
-        meter.set_periods(usage, periods_of(bounds, prices))
-        before = sums(usage, sorted(earlier))
+    parts = earlier_usage(inputs, usage, prices, earlier)
     meter.set_periods(usage, periods_of({str(inputs.month): (inputs.period_start, inputs.period_end)}, prices))
-    return merge(before, sums(usage), key=_account)
+    return Usage(*parts, meter.account_usage(usage))
 
 
-def sums(con: duckdb.DuckDBPyConnection, pairs: Sequence[Pair] | None = None) -> Iterator[UsageSum]:
-    """The usage in the periods set, as rating takes it, by account; of all, or of some months and accounts."""
-    return usage_sums(meter.account_usage(con, pairs, by="account_id"))
-
-
-def usage_sums(usage: pa.Table) -> Iterator[UsageSum]:
-    """Usage per account × SKU × region × period, as rating takes it, by account."""
-    yield from starmap(UsageSum, whole_rows_of(by_account(usage).select(list(UsageSum._fields))))
-
-
-def by_account(usage: pa.Table) -> pa.Table:
-    """Usage sorted by account and period here: an account that came twice would get two invoices."""
-    return usage.sort_by([(name, "ascending") for name in ("account_id", "period_start", "sku", "region")])
+def earlier_usage(
+    inputs: Inputs, usage: duckdb.DuckDBPyConnection, prices: Mapping[str, MonthPrices], earlier: set[Pair]
+) -> list[pa.Table]:
+    """The usage of some accounts in some closed months, if there are any."""
+    if not earlier:
+        return []
+    meter.set_periods(usage, periods_of({month: inputs.closed[month] for month, _ in earlier}, prices))
+    return [meter.account_usage(usage, sorted(earlier))]
 
 
 def _lines(
     inputs: Inputs,
     prices: Mapping[str, MonthPrices],
-    usage: Iterable[UsageSum],
+    usage: Usage,
     issued: Iterable[tuple[str, dict[ChargeKey, Issued]]],
     rated: RatedUsage,
 ) -> Iterator[tuple[str, list[Line]]]:
-    """The lines of each account that has any; `usage` and `issued` come in the order of account ids.
+    """The lines of each account that has any; `issued` comes in the order of account ids.
 
     What rating leaves beside the charges is added to `rated`.
     """
     month, currency_of, gigabyte = str(inputs.month), inputs.currency_of, inputs.gigabyte_bytes
-    for account, used, before in each_account(groupby(usage, key=_account), issued):
-        found = rate_usage(used, currency_of.get(account), prices)
-        rated.add(found)
-        if found.charges or before:
-            due = owed(month, found.charges, before, currency_of[account], gigabyte)
+    tariffs = Tariffs(usage.places, prices)
+    for account, members, before in each_account(usage.accounts(), issued):
+        used, tariff = list(members), tariffs.of(account, currency_of.get(account))
+        rated.add(used, tariff)
+        charges = charges_of(used, tariff)
+        if charges or before:
+            due = owed(month, charges, before, currency_of[account], gigabyte)
             if due:
                 yield account, make_lines(due)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from itertools import groupby
 from operator import attrgetter
 
 import duckdb
 
 from metering.charges.prices import MonthPrices, read_prices
-from metering.charges.rating import Unbillable, rate_usage
+from metering.charges.rating import Tariffs, Unbillable, Usage, unbillable_of
 from metering.charges.stored import in_force, stored_lists
-from metering.close.drafting import periods_of, sums
+from metering.close.drafting import periods_of
 from metering.close.order import closed_months
 from metering.home import Home
 from metering.usage import meter
@@ -43,9 +42,12 @@ def unbillable(
         return []
     months_of_pairs = {month: bounds[month] for month, _ in pairs}
     meter.set_periods(con, periods_of(months_of_pairs, prices))
-    used = groupby(sums(con, sorted(pairs)), key=attrgetter("account_id"))
+    usage = Usage(meter.account_usage(con, sorted(pairs)))
+    tariffs = Tariffs(usage.places, prices)
     return [
-        one for account, members in used for one in rate_usage(members, currency_of.get(account), prices).unbillable
+        one
+        for account, used in usage.accounts()
+        for one in unbillable_of(used, tariffs.of(account, currency_of.get(account)))
     ]
 
 
@@ -71,7 +73,7 @@ def _suspects(
 
     To look for it in the keys is much cheaper than to rate the usage of all months.
     """
-    own = {row.account_id for month in prices.values() for found in month.lists for row in found.rows}
+    own = set().union(*(month.own for month in prices.values()))
 
     @cache
     def unpriced(account: str, sku: str, region: str, currency: str) -> frozenset[str]:

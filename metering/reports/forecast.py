@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from heapq import merge
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import duckdb
@@ -18,15 +15,15 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from metering.charges.prices import MonthPrices
-from metering.charges.rating import ChargeKey, charge_key, price_of
+from metering.charges.rating import ChargeKey, Tariffs, Usage
 from metering.charges.stored import in_force
-from metering.close.drafting import by_account, each_account, gross_of, issued_before, periods_of, sums
+from metering.close.drafting import each_account, earlier_usage, gross_of, issued_before, periods_of
 from metering.close.earlier import earlier_to_rate
 from metering.close.inputs import Inputs, fix_inputs
 from metering.close.month import without_collector
 from metering.close.order import closed_months
 from metering.close.settling import Purses
-from metering.columns import table_of, whole_rows_of
+from metering.columns import table_of
 from metering.home import Home
 from metering.invoices.history import History
 from metering.invoices.lines import Issued, Owed, owed
@@ -51,10 +48,6 @@ COLUMNS = pa.schema(
         "card_forecast": pa.int64(),
     }
 )
-_Usage = tuple[str, int, str, str, str, int | None, int | None]
-_USAGE = ["month", "period_start", "account_id", "sku", "region", "byte_micros", "remaining"]
-"""Usage of an account in a period, up to now and still to come; each is None where there is none of it."""
-_account = itemgetter(_USAGE.index("account_id"))
 
 
 def forecast(
@@ -102,27 +95,24 @@ def _rows(
     next_days = {str(month): str(month.plus(1).first_day) for month in months}
     first = min(bounds)
     prices = in_force(inputs.stored_prices, [*inputs.closed, *bounds], inputs.prices, zone)
-    usage = groupby(_usage(duck, inputs, bounds, prices, earlier), key=_account)
+    usage = _usage(duck, inputs, bounds, prices, earlier)
+    tariffs = Tariffs(usage.places, prices)
     settling = _Settling(home, con, inputs)
-    for account, used, issued in each_account(usage, issued_before(con, first, earlier)):
+    for account, used, issued in each_account(usage.accounts(), issued_before(con, first, earlier)):
         known = inputs.accounts.get(account)
         currency = known.currency if known else None
+        tariff = tariffs.of(account, currency)
         # What earlier months were billed wrong stands on the next invoice only.
         bills = {first: _Bill(issued)} if issued else {}
-        for month, start, _, sku, region, past, ahead in used:
-            name = month if month in bounds else first
+        for _, number, past, ahead in used:
+            place, key, _, _ = tariff[number]
+            name = place.month if place.month in bounds else first
             if name not in bills:
                 bills[name] = _Bill({})
-            found = price_of(month, start, account, sku, region, currency, prices)
-            key = None if isinstance(found, str) else charge_key(month, sku, region, found[1].price_per_gb_hour)
-            bills[name].add(name == month, key, past, ahead or 0)
+            bills[name].add(name == place.month, key, past, ahead or 0)
         for name in sorted(bills):
             bill = bills[name]
-            if currency is None:
-                yield name, account, None, bill.used_to_date, bill.used, None, None, None, None
-                continue
-            so_far = owed(name, bill.charges_to_date, bill.issued, currency, inputs.gigabyte_bytes)
-            due = owed(name, bill.charges, bill.issued, currency, inputs.gigabyte_bytes)
+            so_far, due = bill.owed(name, currency, inputs.gigabyte_bytes) if currency else (None, None)
             if bill.is_used or so_far or due:
                 yield (
                     name,
@@ -132,8 +122,8 @@ def _rows(
                     bill.used,
                     so_far.subtotal_minor if so_far else None,
                     due.subtotal_minor if due else None,
-                    settling.balance(account),
-                    settling.settle(account, currency, due, next_days[name]) if due else None,
+                    settling.balance(account) if currency else None,
+                    settling.settle(account, currency, due, next_days[name]) if currency and due else None,
                 )
 
 
@@ -143,17 +133,14 @@ def _usage(
     bounds: Mapping[str, tuple[int, int]],
     prices: Mapping[str, MonthPrices],
     earlier: set[Pair] | None,
-) -> Iterator[_Usage]:
-    """The usage of the open months, and of closed ones where it may have changed since, by account."""
-    before: list[_Usage] = []
-    if earlier:
-        meter.set_periods(duck, periods_of({month: inputs.closed[month] for month, _ in earlier}, prices))
-        before = [
-            (month, start, account, sku, region, byte_micros, None)
-            for month, start, _, account, sku, region, byte_micros in sums(duck, sorted(earlier))
-        ]
+) -> Usage:
+    """The usage of the open months, up to now and still to come; and of closed ones where it may have changed since."""
+    parts = earlier_usage(inputs, duck, prices, earlier or set())
     meter.set_periods(duck, periods_of({**inputs.closed, **bounds} if earlier is None else bounds, prices))
-    return merge(before, whole_rows_of(by_account(meter.expected_usage(duck)).select(_USAGE)), key=_account)
+    expected = meter.expected_usage(duck)
+    nothing = [pa.nulls(part.num_rows, expected.schema.field("remaining").type) for part in parts]
+    before = [part.append_column("remaining", none) for part, none in zip(parts, nothing, strict=True)]
+    return Usage(*before, expected, of=("byte_micros", "remaining"))
 
 
 @dataclass(slots=True)
@@ -178,6 +165,13 @@ class _Bill:
             self.is_used = True
             self.used += whole
             self.used_to_date += past or 0
+
+    def owed(self, month: str, currency: str, gigabyte_bytes: int) -> tuple[Owed | None, Owed | None]:
+        """What its lines would be if the month ended now, and what they will be."""
+        return (
+            owed(month, self.charges_to_date, self.issued, currency, gigabyte_bytes),
+            owed(month, self.charges, self.issued, currency, gigabyte_bytes),
+        )
 
 
 class _Settling:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import duckdb
@@ -12,9 +10,9 @@ import pyarrow as pa
 
 from metering.accounts.imports import account_currencies
 from metering.charges.prices import MonthPrices, read_prices
-from metering.charges.rating import Rated, UsageSum, rate_usage
+from metering.charges.rating import ChargeKey, Tariffs, Usage, charges_of
 from metering.charges.stored import in_force, stored_lists
-from metering.close.drafting import periods_of, sums
+from metering.close.drafting import periods_of
 from metering.close.month import without_collector
 from metering.columns import table_of
 from metering.errors import UsageError
@@ -43,6 +41,7 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
     What counts now are the month's stored prices, then the current ones, as in a close; the other book stands
     alone. Raises UsageError for a month that has not begun and for a file that is no price list.
     """
+    name = str(month)
     zone, gigabyte_bytes = home.config.billing.zone, home.config.billing.gigabyte_bytes
     start, end = month.bounds(zone)
     if start >= home.now:
@@ -51,34 +50,39 @@ def simulate(home: Home, month: Month, path: str, account: str | None = None) ->
         )
     other = read_prices(path)
     with home.book.read() as con:
-        counting = in_force(stored_lists(con), [str(month)], read_prices(str(home.prices_file)), zone)
+        counting = in_force(stored_lists(con), [name], read_prices(str(home.prices_file)), zone)
         currency_of = account_currencies(con)
-    simulated = {str(month): MonthPrices([other], zone)}
+    simulated = {name: MonthPrices([other], zone)}
 
-    def usage(duck: duckdb.DuckDBPyConnection) -> Iterator[UsageSum]:
-        both = {str(month): MonthPrices([*counting[str(month)].lists, other], zone)}
-        meter.set_periods(duck, periods_of({str(month): (start, end)}, both))
-        return sums(duck)
-
-    def amount(rated: Rated, currency: str) -> int:
-        due = owed(str(month), rated.charges, {}, currency, gigabyte_bytes)
-        return due.subtotal_minor if due else 0
+    def usage(duck: duckdb.DuckDBPyConnection) -> Usage:
+        both = {name: MonthPrices([*counting[name].lists, other], zone)}
+        meter.set_periods(duck, periods_of({name: (start, end)}, both))
+        return Usage(meter.account_usage(duck))
 
     rows: list[tuple[Any, ...]] = []
     lacking = 0
     with without_collector():
         used = with_usage(home.lake, home.now, zone, usage, home.config.engine.memory_limit)
-        for name, members in groupby(used, key=attrgetter("account_id")):
-            currency, listed = currency_of.get(name), list(members)
-            now, then = (rate_usage(listed, currency, prices) for prices in (counting, simulated))
-            lacking += bool(currency and then.unbillable)
-            if account in (None, name):
-                byte_micros = sum([one.byte_micros for one in listed])
-                unpriced = sum([one.usage.byte_micros for one in then.unbillable])
-                amounts = (amount(now, currency), amount(then, currency)) if currency else None
-                row = (amounts[0], amounts[1], amounts[1] - amounts[0]) if amounts else (None, None, None)
-                rows.append((name, currency, byte_micros, unpriced, *row))
+        books = [Tariffs(used.places, prices) for prices in (counting, simulated)]
+        for who, members in used.accounts():
+            currency, listed = currency_of.get(who), list(members)
+            now, then = (charges_of(listed, tariffs.of(who, currency)) for tariffs in books)
+            byte_micros = sum([one for _, _, one in listed])
+            unpriced = byte_micros - sum(then.values())
+            lacking += bool(currency and unpriced)
+            if account in (None, who):
+                amounts: tuple[int | None, ...] = (None, None, None)
+                if currency:
+                    before, after = (_amount(name, charges, currency, gigabyte_bytes) for charges in (now, then))
+                    amounts = (before, after, after - before)
+                rows.append((who, currency, byte_micros, unpriced, *amounts))
         return table_of(COLUMNS, rows), list(_sentences(home, end, lacking))
+
+
+def _amount(month: str, charges: Mapping[ChargeKey, int], currency: str, gigabyte_bytes: int) -> int:
+    """What an account pays: every line rounded by itself, as on an invoice."""
+    due = owed(month, charges, {}, currency, gigabyte_bytes)
+    return due.subtotal_minor if due else 0
 
 
 def _sentences(home: Home, end: int, lacking: int) -> Iterator[str]:

@@ -163,15 +163,9 @@ def day_periods(months: Iterable[Month], zone: tzinfo) -> dict[str, Period]:
     }
 
 
-def account_usage(
-    con: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[str, str]] | None = None, *, by: str = "period_start"
-) -> pa.Table:
-    """Usage per account × SKU × region × period; of all, or of the given months and accounts.
-
-    Sorted by the period, or by the account if `by` is "account_id", then by the rest of the key.
-    """
-    key = ("period_start", "account_id", "sku", "region")
-    sort = (by, *(name for name in key if name != by))
+def account_usage(con: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[str, str]] | None = None) -> pa.Table:
+    """Usage per account × SKU × region × period, sorted; of all, or of the given months and accounts."""
+    sort = ("period_start", "account_id", "sku", "region")
     if pairs is None:
         return _ask(con, "account_usage", *sort)
     _give(con, "chosen_pairs", pairs)
