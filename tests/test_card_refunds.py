@@ -13,7 +13,7 @@ from metering.errors import NeedsPerson
 from metering.home import Home as Door
 from metering.home import Run
 from metering.payments.collect import Outcome
-from metering.payments.gateway import CardRefund, NoAnswer
+from metering.payments.gateway import CardRefund, NoAnswer, Refused
 from metering.payments.record import Event
 from metering.payments.sandbox import Sandbox
 
@@ -103,6 +103,22 @@ def test_what_the_cards_did_is_told_although_a_refund_hangs(paid: Home, monkeypa
             next(told)
 
 
+def test_a_refund_that_the_gateway_refuses_needs_a_person(paid: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing went back: what was asked for is not done, and all of the 10.00 can be given back otherwise."""
+
+    def refuse(*_: object) -> object:
+        raise Refused("charge_disputed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sandbox, "refund", refuse)
+        done = paid.run("refund", PAYMENT, "--to-card", exit_code=NeedsPerson.exit_code)
+    assert f"refused the refund of {PAYMENT}: charge_disputed" in done.stderr
+    paid.run("collect")
+    paid.run("refund", PAYMENT)
+    assert paid.column("balances", "balance") == ["10.00"]
+    assert problems(paid) == []
+
+
 def test_a_refund_that_fails_at_the_gateway_leaves_the_money_where_it_was(
     paid: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,5 +141,6 @@ def test_a_refund_that_fails_at_the_gateway_leaves_the_money_where_it_was(
     assert "failed at the gateway" in done.stderr
     paid.run("collect")
     assert [row["kind"] for row in paid.ledger("corrections")] == ["refund", "refund_refused"]
+    assert "corrections_posted" not in problems(paid)
     assert [row for row in paid.ledger("entries") if row["ledger_account"] == "refunds"] == []
     paid.run("refund", PAYMENT, "--amount", "10.00")

@@ -44,6 +44,7 @@ ELSEWHERE = {
     },
     "metering/corrections/card_refunds.py": {
         "did not say": "test_card_refunds.py::test_a_lost_answer_refunds_once",
+        "refused the refund of": "test_card_refunds.py::test_a_refund_that_the_gateway_refuses_needs_a_person",
         "failed at": "test_card_refunds.py::test_a_refund_that_fails_at_the_gateway_leaves_the_money_where_it_was",
     },
     "metering/documents/pdf.py": {

@@ -324,7 +324,7 @@ def test_a_refund_that_was_lost_is_named_and_its_number_is_not_used_again(tmp_pa
     home = restored(tmp_path)
     home.run("reconcile", "gateway", "--format", "csv", exit_code=3)
     assert "refund_unknown,INV-2026-05-000001" in home.last.stdout
-    home.run("refund", "PAY-2026-05-000001-1", "--amount", "2.00", "--to-card")
+    home.run("refund", "PAY-2026-05-000001-1", "--amount", "2.00", "--to-card", exit_code=3)
     assert "refused the refund" in home.last.stderr
     home.run("refund", "PAY-2026-05-000001-1", "--amount", "2.00", "--to-card")
     made = [json.loads(line) for line in (home.path / "sandbox" / "refunds.jsonl").read_text().splitlines()]

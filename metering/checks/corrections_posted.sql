@@ -22,4 +22,6 @@ ANTI JOIN registered AS c ON c.correction = p.correction AND c.transaction = p.t
 UNION ALL
 SELECT c.correction || ' has no transaction'
 FROM registered AS c
-WHERE c.transaction IS NULL AND c.amount_minor <> 0 AND NOT (c.kind = 'refund' AND c.to_card = 1)
+WHERE c.transaction IS NULL AND c.amount_minor <> 0
+    -- A refund to a card is posted once the gateway has made it, and never where it was refused or failed there.
+    AND NOT (c.kind IN ('refund', 'refund_refused') AND c.to_card = 1)

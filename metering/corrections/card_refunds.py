@@ -30,8 +30,8 @@ def card_sentences(home: Home, run: Run, outcome: Outcome) -> Iterator[str]:
 def finish_card_refunds(home: Home, run: Run) -> Iterator[str]:
     """Finish every refund that is stored and not known to be made; what came of each, as sentences.
 
-    Raises NeedsPerson at the end if one failed, or if the gateway does not say what became of it: then the next
-    `metering collect` asks again. None of them keeps the others from being finished.
+    Raises NeedsPerson at the end if one failed or was refused, or if the gateway does not say what became of it: then
+    the next `metering collect` asks again. None of them keeps the others from being finished.
     """
     with home.book.read() as con:
         pending = pending_card_refunds(con)
@@ -70,7 +70,11 @@ def _finish(home: Home, run: Run, row: dict[str, Any]) -> str:
         except Refused as refusal:
             with home.book.write() as con:
                 refuse_card_refund(con, name, refusal.code, home.now, run.run)
-            return f"{name}: the gateway refused the refund of {row['payment']}: {refusal.code}"
+            raise NeedsPerson(
+                f"{name}: the gateway refused the refund of {row['payment']}: {refusal.code}.",
+                unchanged="Nothing of it is posted; the payment stands as before the refund.",
+                remedy=f"Look at the payment there; to the balance it goes by `metering refund {row['payment']}`.",
+            ) from None
         finally:
             gateway.close()
         if made.status == "failed":
