@@ -157,6 +157,24 @@ def test_a_dry_run_in_a_home_without_a_ledger_leaves_the_inbox_alone(tmp_path) -
     assert not (fresh.path / "lake" / "manifest.json").exists()
 
 
+def test_the_next_close_names_the_accounts_of_conflicts(home: Home) -> None:
+    """Once each: whoever pays for the snapshot, and whom the refused line names; not what a person has put aside."""
+    home.run("ingest")
+    home.events("2026-05-02T10 ready may acc=acc-2 gb=1", "refused.jsonl")
+    home.events("2026-05-02T10 ready may acc=acc-3 gb=1", "aside.jsonl")
+    home.run("ingest", exit_code=3)
+    aside = next(line for line in home.report("quarantine") if line["file"] == "aside.jsonl")
+    home.run("quarantine", "resolve", aside["id"], "--reason", "a rehearsal")
+    for options in (["--dry-run"], []):
+        told = home.run("close", "2026-05", *options).stderr.splitlines()
+        assert [line for line in told if line.startswith("Conflict")] == [
+            "Conflict: 1 refused line about acc-1.",
+            "Conflict: 1 refused line about acc-2.",
+        ]
+    home.now = "2026-07-01T08:00:00Z"
+    assert "Conflict" not in home.run("close", "2026-06").stderr
+
+
 def test_a_dry_run_says_what_would_not_be_billed(home: Home) -> None:
     """500 GB for two hours belong to an account that nobody has imported."""
     home.events("2026-05-02T10 ready odd acc=acc-9 gb=500\n2026-05-02T12 deleted odd", "odd.jsonl")

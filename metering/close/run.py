@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from metering.accounts.imports import account_currencies
 from metering.charges.rating import Unbillable
+from metering.close.conflicts import conflicts_since_last_close
 from metering.close.files import missing_files, write_missing
 from metering.close.month import Closed, close_month
 from metering.close.order import closed_months, months_to_close
@@ -35,7 +36,7 @@ from metering.values import Month, counted, format_gb_hours, format_money
 
 Say = Callable[[str], None]
 MOST_NAMED = 20
-"""Open invoices that a close names; the others are counted."""
+"""So many open invoices, or accounts with conflicts, a close names; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,15 @@ def run_close(home: Home, run: Run, options: Options, say: Say) -> Result:
     months, later = (months[:1], months[1:]) if options.looks else (months, [])
     if len(months) > 1:
         say(f"Catching up: {', '.join(map(str, months))}, in this order.")
+    conflicts = conflicts_since_last_close(home) if months else []
     for month in months:
         with lock():
             home.show(0, 0, f"{month}: usage, lines, books")
             check_prices(home)
             closed = close_month(home, run, month, dry_run=options.dry_run, approve=options.approve)
         _summarize(home, closed, say)
+        _tell_conflicts(conflicts, say)
+        conflicts = []
         last = closed.hash
         if closed.stopped:
             say(str(closed.stopped))
@@ -259,6 +263,16 @@ def _tell_unbillable(home: Home, month: Month, found: list[Unbillable], say: Say
     for reason in sorted({reason for reason, _ in sums}):
         say(f"  {_TO_BILL[reason]}, and the next close bills it.")
     return NEEDS_PERSON if sums else DONE
+
+
+def _tell_conflicts(found: list[tuple[str | None, int]], say: Say) -> None:
+    """Name the accounts that conflicts concern: what was refused may have been right."""
+    for account, lines in found[:MOST_NAMED]:
+        say(f"Conflict: {counted(lines, 'refused line')} about {account or 'no known account'}.")
+    if len(found) > MOST_NAMED:
+        say(f"Conflict: {counted(len(found) - MOST_NAMED, 'more account')}.")
+    if found:
+        say("  What came first counts; `metering quarantine` shows what was refused.")
 
 
 def _summarize(home: Home, closed: Closed, say: Say) -> None:

@@ -241,6 +241,13 @@ def anomalies(
         return _ask(con, "anomalies", "kind", "snapshot_id", "occurred_at", "account_id", "detail")
 
 
+def conflicting_accounts(con: duckdb.DuckDBPyConnection, *, resolved: Iterable[str]) -> pa.Table:
+    """The accounts that conflicts concern, sorted, with the number of lines; `resolved` lines are left aside."""
+    _give(con, "resolved_lines", ((line,) for line in resolved))
+    with _of_all_time(con):
+        return _ask(con, "conflicting_accounts", "account_id")
+
+
 def usage_of(table: pa.Table, *keys: str) -> dict[tuple[str, ...], int]:
     """Byte-microseconds of a usage table, summed by some of its columns, as Python's integers."""
     sums: dict[tuple[str, ...], int] = {}
