@@ -114,13 +114,14 @@ def _rows(
             bill = bills[name]
             so_far, due = bill.owed(name, currency, inputs.gigabyte_bytes) if currency else (None, None)
             if bill.is_used or so_far or due:
+                nothing_yet = 0 if due and not bill.used_to_date else None
                 yield (
                     name,
                     account,
                     currency,
                     bill.used_to_date,
                     bill.used,
-                    so_far.subtotal_minor if so_far else None,
+                    so_far.subtotal_minor if so_far else nothing_yet,
                     due.subtotal_minor if due else None,
                     settling.balance(account) if currency else None,
                     settling.settle(account, currency, due, next_days[name]) if currency and due else None,
