@@ -112,6 +112,22 @@ def test_the_largest_snapshot_at_a_price_of_twelve_places(home: Home) -> None:
     assert [Fraction(cost) for cost in told] == [Fraction(round(cost * 100), 100) for cost in costs]
 
 
+def test_what_forgotten_snapshots_have_cost_at_prices_that_change(home: Home) -> None:
+    """No price before May 11, 0.001 up to June 11, 0.002 now; the last one is still to come.
+
+    s1: 100 GB for 744 hours of the first and 48 of the second, then 200 GB for 72: 74.40 + 9.60 + 28.80. s2: 10 GB for
+    516 and 120 hours: 5.16 + 2.40. June has 720 hours.
+    """
+    prices = "0.001,2026-05-11,", "0.002,2026-06-11,", "0.5,2026-06-25,"
+    home.prices(*(f"snapshot.vm,,USD,{price}" for price in prices))
+    home.accounts("acc-1,USD,10,pm_card_visa")
+    home.events("2026-05-01 ready s1 gb=100\n2026-06-13 resized s1 gb=200\n2026-05-20T12:00:00 ready s2 gb=10")
+    home.run("ingest")
+    home.now = "2026-06-16T00:00:00Z"
+    told = [tuple(row.values())[-2:] for row in home.report("idle", "--days", "20")]
+    assert told == [("112.80", "288.00"), ("7.56", "14.40")]
+
+
 def test_days_and_filters_belong_to_their_reports(home: Home) -> None:
     """An option of another report is refused, and so is a report that needs more than a filter."""
     for args, told in {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 import duckdb
@@ -14,13 +15,14 @@ from metering.charges.stored import in_force, stored_lists
 from metering.close.drafting import periods_of
 from metering.close.unbilled import billed_months
 from metering.home import Home
-from metering.lake import compose
+from metering.lake import compose, table
 from metering.sql import sql
 from metering.usage import meter
 from metering.usage.meter import Period
 from metering.values import Month, gb_hours_denominator, minor_digits
 
 _SCALED = pa.decimal128(38, 0)
+_MOST = 2**63 - 1
 _RATES = {
     "period_start": pa.int64(),
     "period_end": pa.int64(),
@@ -30,6 +32,8 @@ _RATES = {
     "currency": pa.string(),
     "price_scaled": _SCALED,
 }
+_RATES_SINCE = {**_RATES, "begins": pa.int64(), "later_scaled": _SCALED}
+_MONTH_RATES = {**_RATES, "multiplier": pa.int64(), "divisor": pa.int64(), "short": pa.int64()}
 
 
 class Key(NamedTuple):
@@ -42,6 +46,7 @@ class Key(NamedTuple):
 
 
 Rate = tuple[Period, Key, Decimal]
+Row = tuple[int | str, ...]
 
 
 def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bool) -> None:
@@ -72,10 +77,18 @@ def give_costs(home: Home, con: duckdb.DuckDBPyConnection, *, keep_lifespans: bo
     spent = [rate for era in eras for rate in _found(keys, era, prices[era.month], era.period_start)]
     ahead = list(_found(keys, Period(str(current), *current.bounds(zone)), prices[str(current)], home.now))
     places = max((-int(price.as_tuple().exponent) for *_, price in (*spent, *ahead)), default=0)
-    con.register("cost_rates", _rates(spent, places))
-    con.register("month_rates", _rates(ahead, places))
     gb_hour = gb_hours_denominator(home.config.billing.gigabyte_bytes)
+    con.register("cost_rates", _table(_RATES, (_scaled(rate, places) for rate in spent)))
+    since, largest = _since(spent, places, home.now)
+    con.register("cost_rates_since", _table(_RATES_SINCE, since))
+    con.register("cost_bound", pa.table({"largest": pa.array([largest], pa.int64())}))
+    con.register(
+        "month_rates", _table(_MONTH_RATES, (_scaled(rate, places) + _by_size(rate, gb_hour) for rate in ahead))
+    )
     con.register("cost_units", _units({key.currency for key in keys}, gb_hour, gb_hour * 10**places))
+    if keep_lifespans:
+        # The engine knows how long a table is, and so which side of a join is the small one.
+        table(con, "idle_stretches", compose(con, sql("reports", "idle_stretches"), "reports", "usage"))
 
 
 def _eras(periods: list[Period], prices: dict[str, MonthPrices]) -> list[Period]:
@@ -109,12 +122,50 @@ def _found(keys: Iterable[Key], period: Period, prices: MonthPrices, instant: in
             yield period, key, price[1].price_per_gb_hour
 
 
-def _rates(found: Iterable[Rate], places: int) -> pa.Table:
-    """Prices as integers of one scale."""
-    rows = [(period.period_start, period.period_end, *key, int(price.scaleb(places))) for period, key, price in found]
-    columns = zip(*rows, strict=True) if rows else [()] * len(_RATES)
-    arrays = [pa.array(values, kind) for values, kind in zip(columns, _RATES.values(), strict=True)]
-    return pa.table(arrays, names=list(_RATES))
+def _scaled(rate: Rate, places: int) -> Row:
+    """A price as an integer of a common scale."""
+    period, key, price = rate
+    return (period.period_start, period.period_end, *key, int(price.scaleb(places)))
+
+
+def _since(spent: Iterable[Rate], places: int, now: int) -> tuple[list[Row], int]:
+    """What a byte has cost up to now since an instant in each period, or in the gap before it.
+
+    That is the price from there to the period's end, and `later_scaled`, which is all periods after it. Also the
+    largest size whose product with all of it fits 128 bits, with room for what was spent before.
+    """
+    by_key: dict[Key, list[tuple[int, int, int]]] = {}
+    for period, key, price in spent:
+        if period.period_start < now:
+            until = min(period.period_end, now)
+            by_key.setdefault(key, []).append((period.period_start, until, int(price.scaleb(places))))
+    rows: list[Row] = []
+    most = 1
+    for key, periods in by_key.items():
+        later = 0
+        begins = [meter.EVER, *(until for _, until, _ in periods)]
+        for (start, until, scaled), begin in reversed([*zip(periods, begins, strict=False)]):
+            rows.append((start, until, *key, scaled, begin, later))
+            later += scaled * (until - start)
+        most = max(most, later)
+    largest = min(10**36 // most, _MOST)
+    return (rows if largest else []), largest
+
+
+def _by_size(rate: Rate, gb_hour: int) -> Row:
+    """What a size is multiplied and divided by to give minor units of a period, and up to which size in 64 bits."""
+    period, key, price = rate
+    micros = period.period_end - period.period_start
+    cost = Fraction(price) * Fraction(micros * 10 ** minor_digits(key.currency), gb_hour)
+    short = (_MOST - cost.denominator) // (2 * max(cost.numerator, 1))
+    return (cost.numerator, cost.denominator, short) if 2 * cost.denominator <= _MOST and short >= 0 else (0, 1, -1)
+
+
+def _table(columns: Mapping[str, pa.DataType], rows: Iterable[Row]) -> pa.Table:
+    values = list(zip(*rows, strict=True)) or [()] * len(columns)
+    return pa.table(
+        {name: pa.array(column, kind) for (name, kind), column in zip(columns.items(), values, strict=True)}
+    )
 
 
 def _units(currencies: Iterable[str], gb_hour: int, denominator: int) -> pa.Table:
