@@ -128,6 +128,17 @@ def test_what_forgotten_snapshots_have_cost_at_prices_that_change(home: Home) ->
     assert told == [("112.80", "288.00"), ("7.56", "14.40")]
 
 
+def test_a_month_at_a_high_price_of_twelve_places(home: Home) -> None:
+    """What a byte costs is a fraction of more than 64 bits: 7 GB for 15 days so far, and for the 30 of June."""
+    home.prices("snapshot.vm,,USD,1234567.890123456789,2026-06-01,")
+    home.accounts("acc-1,USD,10,pm_card_visa")
+    home.events("2026-06-01 ready s1 gb=7")
+    home.run("ingest")
+    home.now = "2026-06-16T00:00:00Z"
+    (told,) = home.report("idle", "--days", "10")
+    assert (told["cost_to_date"], told["cost_per_month"]) == ("3111111083.11", "6222222166.22")
+
+
 def test_days_and_filters_belong_to_their_reports(home: Home) -> None:
     """An option of another report is refused, and so is a report that needs more than a filter."""
     for args, told in {

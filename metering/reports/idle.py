@@ -158,7 +158,7 @@ def _by_size(rate: Rate, gb_hour: int) -> Row:
     micros = period.period_end - period.period_start
     cost = Fraction(price) * Fraction(micros * 10 ** minor_digits(key.currency), gb_hour)
     short = (_MOST - cost.denominator) // (2 * max(cost.numerator, 1))
-    return (cost.numerator, cost.denominator, short) if 2 * cost.denominator <= _MOST and short >= 0 else (0, 1, -1)
+    return (cost.numerator, cost.denominator, short) if short > 0 and 2 * cost.denominator <= _MOST else (0, 1, -1)
 
 
 def _table(columns: Mapping[str, pa.DataType], rows: Iterable[Row]) -> pa.Table:
