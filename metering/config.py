@@ -16,6 +16,9 @@ from metering.errors import UsageError
 from metering.values import GIGABYTE_BYTES, InvalidValue, Month, parse_money
 
 CONFIG_NAME = "metering.toml"
+WHOLE = ("close.max_change_percent", "payments.requests_per_second")
+NO_ZONES = ("localtime", "posixrules", "Factory", "posix/", "right/")
+"""What many systems keep beside the IANA zones: another machine may mean another time by it, or not know it."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -184,7 +187,8 @@ def parse_config(text: str) -> Config:
 
 def _refuse_decimals(value: Any, path: str = "") -> None:
     if isinstance(value, Decimal):
-        raise _Wrong(path, f'a bare fraction is no value here; write it in quotes: "{value}"')
+        what = "whole numbers belong here" if path in WHOLE else f'write it in quotes: "{value}"'
+        raise _Wrong(path, f"a bare fraction is no value here; {what}")
     if isinstance(value, dict):
         for key, member in value.items():
             _refuse_decimals(member, f"{path}.{key}" if path else key)
@@ -203,6 +207,8 @@ def _explain(error: msgspec.ValidationError) -> _Wrong:
 
 def _check(config: Config) -> None:
     try:
+        if config.billing.timezone.startswith(NO_ZONES):
+            raise ValueError
         ZoneInfo(config.billing.timezone)
     except (KeyError, ValueError, OSError):
         raise _Wrong("billing.timezone", f"{config.billing.timezone!r} is not an IANA time zone") from None
