@@ -14,7 +14,7 @@ from metering import columns
 from metering.charges.rating import ChargeKey
 from metering.close.drafting import each_account
 from metering.close.inputs import ListDigest, digest
-from metering.columns import Columns, rows_of, table_of, whole_rows_of
+from metering.columns import Columns, numbered, rows_of, table_of, whole_rows_of
 from metering.invoices.lines import Issued
 from metering.lake import answer, connect, table
 from metering.lake.duck import FEW
@@ -54,6 +54,19 @@ def test_usage_of_any_length_comes_out_as_integers() -> None:
     rows = pa.table({"usage": decimals, "name": pa.array(["n"] * len(values))})
     assert list(whole_rows_of(rows)) == [(value, "n") for value in values]
     assert list(whole_rows_of(rows.slice(3, 5))) == [(value, "n") for value in values[3:8]]
+
+
+@pytest.mark.parametrize("parts", [[], [["a", "b"]], [["b"], ["a", "b", "c"], []]])
+def test_what_several_columns_say_is_numbered(parts: list[list[str]]) -> None:
+    """Each row's number leads to its values, and no two numbers to the same."""
+    tables = [
+        pa.table({"sku": pa.array(part, pa.string()), "start": pa.array(range(len(part)), pa.int64())})
+        for part in parts
+    ]
+    whole = pa.concat_tables([*tables, *tables, pa.schema([("sku", pa.string()), ("start", pa.int64())]).empty_table()])
+    values, numbers = numbered(whole, ["sku", "start"])
+    assert [values[number] for number in numbers] == list(rows_of(whole))
+    assert len(set(values)) == len(values) == len(set(rows_of(whole)))
 
 
 BILLED = {ChargeKey("2026-05", "snapshot.vm", "eu", Decimal(1)): Issued(1, 1)}
