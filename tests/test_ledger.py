@@ -16,7 +16,7 @@ from ledgers import POSTGRESQL, SQLITE, behind_the_triggers, pretend
 
 from metering.errors import MeteringError
 from metering.lake import connect
-from metering.ledger import postings
+from metering.ledger import postings, sqlite
 from metering.ledger.arrow import attach_ledger
 from metering.ledger.book import VERSION, Book, change, insert, rows
 from metering.ledger.postings import Entry, Journal, chart
@@ -317,6 +317,37 @@ def test_a_ledger_of_another_version_is_not_touched(posted: Book, version: int) 
     pretend(posted, VERSION)
     with posted.read() as con:
         assert rows(con, "runs") == []
+
+
+def test_a_ledger_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run killed while it made the ledger left a file that every later one refused, and `upgrade` left so."""
+
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "ledger.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_fill", killed)
+        with pytest.raises(KeyboardInterrupt):
+            SqliteBook(path).create()
+    assert not path.exists()
+    assert SqliteBook(path).version() is None
+    SqliteBook(path)._make()
+    # Its log is set up (https://www.sqlite.org/fileformat.html, 1.3): a kill meanwhile would leave a journal there.
+    assert path.read_bytes()[18:20] == b"\2\2"
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("ledger.db")] == ["ledger.db"]
+    assert (path.stat().st_mode & 0o777, SqliteBook(path).version()) == (0o600, VERSION)
+
+
+def test_a_file_that_holds_nothing_is_no_ledger(tmp_path: Path) -> None:
+    book = SqliteBook(tmp_path / "ledger.db")
+    book.path.touch()
+    with book.read() as con:
+        assert rows(con, "runs") == []
+    assert not book.exists
+    book.create()
+    assert (book.exists, book.version()) == (True, VERSION)
+    book.close()
 
 
 def test_a_report_leaves_a_writer_its_lock(tmp_path: Path) -> None:

@@ -46,13 +46,25 @@ class SqliteBook(Book):
         self.aside = f"Move {path.name} away"
         self.files = tuple(path.with_name(f"{path.name}{suffix}") for suffix in ("", "-wal", "-shm"))
         self._con: sa.Connection | None = None
+        self._begun = False
+        """Whether the file was seen to hold something."""
         self._idle: deque[sa.Connection] = deque()
         """Connections that readers have left; only while there is one to write."""
 
     @property
     def exists(self) -> bool:
-        """Whether the file is there."""
-        return self.path.exists()
+        """Whether there is a ledger; a file that holds nothing is none."""
+        return self.path.exists() and not self._is_blank()
+
+    def _is_blank(self) -> bool:
+        """Whether the file holds nothing: emptied, or cut off while it was made. Damage is told where it is read."""
+        if not self._begun:
+            try:
+                with closing(_connect_read_only(self.path)) as con:
+                    self._begun = con.execute("PRAGMA schema_version").fetchone()[0] != 0
+            except sqlite3.DatabaseError:
+                return False
+        return not self._begun
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -177,13 +189,39 @@ class SqliteBook(Book):
         if self.exists:
             return False
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.part")
+        part = self._part()
         shutil.copyfile(path, part)
-        part.chmod(0o600)
+        self._put(part)
+        return True
+
+    def _make(self) -> None:
+        """Make an empty ledger in one step: who reads meanwhile, or comes after a kill, finds none or all of it."""
+        part = self._part()
+        with closing(sqlite3.connect(part, isolation_level=None)) as con:
+            con.execute("PRAGMA journal_mode = OFF").close()
+            _fill(con)
+        self._put(part)
+
+    def _part(self) -> Path:
+        """An empty file that nobody else may read, beside the ledger's."""
+        part = self.path.with_name(f".{self.path.name}.part")
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT, 0o600))
+        return part
+
+    def _put(self, part: Path) -> None:
+        """Put a whole file in the ledger's place, and what is left there of one that is gone out of its way.
+
+        It has a log already: a kill while it gets one would leave what readers may not mend.
+        """
+        with self.told("made", _LOOK, sqlite3.DatabaseError), closing(sqlite3.connect(part)) as con:
+            con.execute("PRAGMA journal_mode = WAL").close()
         sync(part)
+        for left in self.files[1:]:
+            left.unlink(missing_ok=True)
         part.replace(self.path)
         sync(self.path.parent)
-        return True
 
     @contextmanager
     def snapshot(self) -> Iterator[Reading]:
@@ -200,9 +238,7 @@ class SqliteBook(Book):
             return pa.Table.from_batches([_batch(rows, schema) for rows in parts], schema)
 
         with self.told("read", _LOOK, (sa.exc.DatabaseError, sqlite3.DatabaseError)), self._reader() as reader:
-            driven = reader.connection.driver_connection
-            assert isinstance(driven, sqlite3.Connection)
-            con = driven
+            con = _driver(reader)
             reader.exec_driver_sql("BEGIN")
             yield read
 
@@ -227,11 +263,9 @@ class SqliteBook(Book):
 
     def _open(self) -> sa.Connection:
         if not self.exists:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._make()
         con = _connected(lambda: _connect(self.path))
         try:
-            if not _version(con):
-                _fill(con)
             self.check_version(_version(con))
         except BaseException:
             con.close()
@@ -283,18 +317,22 @@ def _template() -> sa.Connection:
     return con
 
 
-def _fill(con: sa.Connection) -> None:
+def _fill(target: sqlite3.Connection) -> None:
     """Make an empty ledger in a database: a copy, because to define its tables takes long."""
-    source, target = (each.connection.driver_connection for each in (_template(), con))
-    assert isinstance(source, sqlite3.Connection) and isinstance(target, sqlite3.Connection)
-    source.backup(target)
+    _driver(_template()).backup(target)
+
+
+def _driver(con: sa.Connection) -> sqlite3.Connection:
+    found = con.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
 
 
 @contextmanager
 def empty() -> Iterator[sa.Connection]:
     """A ledger in which nothing was ever written; it is nowhere on disk."""
     with _connected(_in_memory) as con:
-        _fill(con)
+        _fill(_driver(con))
         yield con
 
 
