@@ -147,9 +147,8 @@ def test_a_close_rates_again_only_what_changed(tmp_path: Path, kept: None, monke
     lines = drafting._lines
 
     def spy(inputs: Any, prices: Any, usage: Any, *rest: Any) -> Any:
-        sums = list(usage)
-        rated.append(sorted((each.month, each.account_id) for each in sums))
-        return lines(inputs, prices, sums, *rest)
+        rated.append(sorted((usage.places[row[1]].month, name) for name, rows in usage.accounts() for row in rows))
+        return lines(inputs, prices, usage, *rest)
 
     monkeypatch.setattr(drafting, "_lines", spy)
     home = Home(tmp_path / "home")
