@@ -243,6 +243,19 @@ def test_a_dry_run_beyond_a_limit_prints_its_hash(home: Home) -> None:
     assert home.column("invoices", "total") == ["5.00"]
 
 
+def test_late_usage_that_would_be_billed_at_a_price_of_before_waits_for_a_person(home: Home) -> None:
+    """2,000 GB-hours of the second half of May come after its close, and a new price of that half before them."""
+    home.run("close", "2026-05")
+    home.prices(PRICE, "snapshot.vm,,USD,0.002,2026-05-16,")
+    home.run("prices", "check")
+    home.now = "2026-07-01T08:00:00Z"
+    home.events("2026-05-20T10 ready late gb=1000\n2026-05-20T12 deleted late", "late.jsonl")
+    assert "2026-05, acc-1: row snapshot.vm,,USD,0.002" in home.run("close", exit_code=2).stderr
+    home.run("prices", "reprice", "2026-05", "--reason", "agreed")
+    home.run("close")
+    assert home.column("invoice-lines", "amount", "--month", "2026-06") == ["12.00", "4.00"]
+
+
 def test_an_approval_is_of_one_month(home: Home) -> None:
     """A dry run shows May; June, which nobody has seen, waits, also where it is under the limit."""
     home.run("ingest")

@@ -73,7 +73,7 @@ def _finish(home: Home, run: Run, row: dict[str, Any]) -> str:
             raise NeedsPerson(
                 f"{name}: the gateway refused the refund of {row['payment']}: {refusal.code}.",
                 unchanged="Nothing of it is posted; the payment stands as before the refund.",
-                remedy=f"Look at the payment there; to the balance it goes by `metering refund {row['payment']}`.",
+                remedy=f"Look at the payment there; `metering refund {row['payment']}` gives it to the balance.",
             ) from None
         finally:
             gateway.close()
