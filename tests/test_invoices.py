@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from metering.charges.rating import ChargeKey
 from metering.close.drafting import draft_of, gross_of
 from metering.close.inputs import Account
+from metering.errors import MeteringError
 from metering.invoices.lines import ADJUSTMENT, USAGE, Issued, Line, Owed, add_tax, make_lines, owed
 from metering.invoices.settlement import Credit, Source, Use, give_back, pay, spread, withhold
 from metering.values import MICROS_PER_HOUR
@@ -90,6 +91,19 @@ def test_lines_stand_in_their_order() -> None:
         (ADJUSTMENT, "2026-04", "snapshot.vm", "eu", PRICE),
         (ADJUSTMENT, "2026-05", "snapshot.vm", "zz", PRICE),
     ]
+
+
+def test_an_amount_that_no_book_holds_is_refused() -> None:
+    """10^15 cents are 10^15 GB-hours at 0.01; half a cent more rounds to one more."""
+    largest = {key("2026-06"): 10**15 * GB_HOUR}
+    assert lines_of(largest, {}) == [(USAGE, "2026-06", 10**15 * GB_HOUR, 10**15)]
+    beyond = {key("2026-06"): 10**15 * GB_HOUR + GB_HOUR // 2}
+    with pytest.raises(
+        MeteringError, match=r"snapshot\.vm in eu would cost an account 10000000000000\.01 USD for 2026-06"
+    ):
+        lines_of(beyond, {})
+    with pytest.raises(MeteringError, match=r"10000000000000\.01 USD for 2026-05"):
+        lines_of({}, {key("2026-05"): Issued(0, 10**15 + 1)})
 
 
 # Tax

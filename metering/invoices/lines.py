@@ -9,10 +9,15 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from metering.charges.rating import ChargeKey
-from metering.values import PERCENT_DENOMINATOR, parse_percent, rate, round_half_up, round_together
+from metering.errors import MeteringError
+from metering.values import PERCENT_DENOMINATOR, format_money, parse_percent, rate, round_half_up, round_together
 
 USAGE = "usage"
 ADJUSTMENT = "adjustment"
+
+
+MOST_MINOR = 10**15
+"""No account owes more minor units at once: the book adds up many of them in 64 bits."""
 
 
 class Issued(NamedTuple):
@@ -63,7 +68,8 @@ def owed(
     """What an account owes when a month is closed; None if there is nothing to bill, not even usage that costs nothing.
 
     `charges` are byte-microseconds by key as known now, of the closing month and of earlier closed ones; `issued` is
-    what was billed for the earlier ones. An earlier month gets the difference, where there is one.
+    what was billed for the earlier ones. An earlier month gets the difference, where there is one. Raises
+    MeteringError where that is more than MOST_MINOR.
     """
     usage, adjustments, subtotal = [], [], 0
     for key, byte_micros in charges.items():
@@ -81,6 +87,14 @@ def owed(
         if key not in charges and before.amount_minor:
             adjustments.append((key, -before.byte_micros, -before.amount_minor))
             subtotal -= before.amount_minor
+    if abs(subtotal) > MOST_MINOR:
+        (month, sku, region, _), _, amount = max(usage + adjustments, key=lambda one: abs(one[2]))
+        cost = f"{format_money(amount, currency)} {currency}"
+        raise MeteringError(
+            f"{sku} in {region} would cost an account {cost} for {month}: no amount may be that large.",
+            unchanged=f"Nothing of {closing} was written.",
+            remedy=f"See what is so large in `metering usage --by snapshot --month {month}`, or so dear in prices.csv.",
+        )
     return Owed(usage, adjustments, subtotal) if usage or adjustments else None
 
 
