@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from metering.api import Books
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 
 def open_home(path: str | Path, *, now: str | None = None) -> Books:

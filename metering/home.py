@@ -24,6 +24,8 @@ from metering.ledger.seals import seal
 from metering.ledger.tables import metadata
 from metering.values import format_instant
 
+OF_A_MACHINE = ("localtime", "posixrules", "Factory", "posix/", "right/")
+"""How names begin that many systems keep beside the IANA zones: a month would not be the same everywhere."""
 MOST_NAMED = 20
 """Runs that were cut off are named up to here; the others are counted."""
 
@@ -102,13 +104,18 @@ class Home:
             )
 
     def check_fixed(self) -> None:
-        """Refuse a time zone or a gigabyte other than those of the first close."""
-        if not self.book.exists:
-            return
-        closes = metadata().tables["closes"]
-        with self.book.read() as con:
-            first = con.execute(sa.select(closes.c.timezone, closes.c.gigabyte_bytes).limit(1)).first()
-        billing = self.config.billing
+        """Refuse a time zone or a gigabyte other than those of the first close; before that, a zone of this machine."""
+        first, billing = None, self.config.billing
+        if self.book.exists:
+            closes = metadata().tables["closes"]
+            with self.book.read() as con:
+                first = con.execute(sa.select(closes.c.timezone, closes.c.gigabyte_bytes).limit(1)).first()
+        if first is None and billing.timezone.startswith(OF_A_MACHINE):
+            raise UsageError(
+                f"{CONFIG_NAME}: [billing] timezone {billing.timezone!r} is no IANA zone: each machine has its own.",
+                unchanged="Nothing was read or written.",
+                remedy="Name the zone in which months begin and end, such as Europe/Berlin.",
+            )
         if first is not None and tuple(first) != (billing.timezone, billing.gigabyte_bytes):
             raise UsageError(
                 f"{CONFIG_NAME}: [billing] timezone and gigabyte cannot change after the first close, which was made"

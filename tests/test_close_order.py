@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from homes import Home, begun
 
+from metering.home import OF_A_MACHINE
+
 PRICE = "snapshot.vm,,USD,0.001,2026-01-01,"
 
 
@@ -92,6 +94,19 @@ def test_zone_and_gigabyte_are_fixed_by_the_first_close(home: Home) -> None:
     for line in ("timezone = 'Europe/Berlin'", "gigabyte = 'GiB'"):
         home.file("metering.toml", f"[billing]\n{line}\n")
         assert "cannot change after the first close" in home.run("report", "invoices", exit_code=2).stderr
+
+
+def test_a_zone_of_a_machine_begins_no_book(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localtime` is not on every machine, so another zone stands for it; a book that was begun with it stays open."""
+    assert all(name.startswith(OF_A_MACHINE) for name in ("localtime", "right/UTC", "posix/Europe/Berlin"))
+    assert not "Europe/Berlin".startswith(OF_A_MACHINE)
+    monkeypatch.setattr("metering.home.OF_A_MACHINE", ("UTC",))
+    refused = home.run("close", "2026-05", exit_code=2).stderr
+    assert "timezone 'UTC' is no IANA zone" in refused and "Name the zone" in refused
+    monkeypatch.undo()
+    home.run("close", "2026-05")
+    monkeypatch.setattr("metering.home.OF_A_MACHINE", ("UTC",))
+    home.run("report", "invoices")
 
 
 def test_closing_twice_changes_nothing(home: Home) -> None:

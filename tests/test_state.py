@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from homes import Home
 from test_state_properties import take
@@ -22,7 +23,7 @@ from usage_given import instant, parse_events, relation
 from metering.close import drafting
 from metering.lake import Lake, connect
 from metering.lake.entries import ExternalSort, merged
-from metering.state import advance, open_usage, policy
+from metering.state import advance, open_usage, policy, write
 from metering.state.index import KINDS, Index, filter_for, write_entries
 from metering.values import Month, to_instant
 
@@ -275,6 +276,26 @@ def test_all_that_is_new_of_a_snapshot_is_taken_in_at_once(
     assert looked_for == []
     assert not (root / "divided-0").exists()
     home.run("verify")
+
+
+def test_the_largest_file_is_read_first(home: Home, kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one in front makes the engine guess no rows for all, and take the whole merge into memory."""
+    read: list[list[int]] = []
+    give = write.give_files
+
+    def noted(con: Any, name: str, paths: list[Path], *more: Any) -> None:
+        read.append([pq.read_metadata(path).num_rows for path in paths])
+        give(con, name, paths, *more)
+
+    monkeypatch.setattr(write, "give_files", noted)
+    monkeypatch.setattr(policy, "AT_ONCE", 2)
+    monkeypatch.setattr(policy, "FAN", 2)
+    home.events(
+        "2026-01-08 vm-deleted vm-0\n2026-01-08 ready a\n2026-01-09 ready b\n2026-01-10 deleted a\n2026-01-11 deleted b"
+    )
+    home.run("nightly", now="2026-02-01T08:00:00Z", exit_code=None)
+    assert any(rows[0] > rows[-1] == 0 for rows in read)
+    assert all(rows == sorted(rows, reverse=True) for rows in read)
 
 
 _LIVES = (

@@ -34,8 +34,11 @@ class Note(msgspec.Struct, frozen=True):
     seal: str = ""
 
 
-def earlier_to_rate(home: Home, con: sa.Connection, inputs: Inputs) -> set[Pair] | None:
-    """The earlier months and accounts to be rated again; None where all must be."""
+def earlier_to_rate(home: Home, con: sa.Connection, inputs: Inputs, *, proved: bool = True) -> set[Pair] | None:
+    """The earlier months and accounts to be rated again; None where all must be.
+
+    What is billed is read from what is `proved` before; reports prove nothing.
+    """
     store = Store(home.lake)
     state = store.load()
     if state is None or state.batch != inputs.events_through:
@@ -43,6 +46,8 @@ def earlier_to_rate(home: Home, con: sa.Connection, inputs: Inputs) -> set[Pair]
     earlier = _changed(home, con, inputs, store, state) if inputs.closed else set()
     if earlier is None:
         return None
+    if not proved:
+        return earlier
     since = min([inputs.period_start, *(inputs.closed[month][0] for month, _ in earlier)])
     return earlier if store.is_sound(state, since) else None
 

@@ -67,7 +67,7 @@ def forecast(
         months = [month for month in _pending(home, con, duck) if last is None or month <= last]
         if months:
             inputs = fix_inputs(home, con, months[0], hashed=False)
-            earlier = None if all_events else earlier_to_rate(home, con, inputs)
+            earlier = None if all_events else earlier_to_rate(home, con, inputs, proved=False)
             rows = _rows(home, con, duck, inputs, months, earlier)
         # Earlier months are settled first even where only later ones are asked for.
         return table_of(COLUMNS, (row for row in rows if row[0] >= str(first or "")))

@@ -12,6 +12,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from metering.columns import side_by_side
 from metering.durable import put, sync
 from metering.lake import Lake
 from metering.lake.files import sha256_of
@@ -166,8 +167,10 @@ class Store:
         What a state or a bill is made of is proved before: damage must not get a new hash. Each file is once.
         """
         named = [(self.root / one.name / name, one.sha256[name]) for one in folders for name in files or one.sha256]
-        for path, digest in named + [(self.root / side.name, side.sha256) for side in sides]:
-            if path not in self._proved and sha256_of(path) != digest:
+        named += [(self.root / side.name, side.sha256) for side in sides]
+        asked = {path: digest for path, digest in named if path not in self._proved}
+        for path, found in zip(asked, side_by_side(sha256_of, asked), strict=True):
+            if found != asked[path]:
                 raise ValueError(f"{path.relative_to(self.root)} was changed")
             self._proved.add(path)
 

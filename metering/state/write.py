@@ -91,7 +91,7 @@ def _merge_rows(
     give(con, "target", {"segment": np.array([segment])})
     rows = {}
     for name in members[0].rows:
-        give_files(con, "merging", [store.path(one, name) for one in members])
+        give_files(con, "merging", store.paths(members, name))
         rows[name] = _copy(con, sql("state", "merged"), path, name)
     return path, rows
 
@@ -107,7 +107,7 @@ def _parted(
     paths = {place: _create(store, False, first + place) for place in used}
     rows: dict[int, dict[str, int]] = {place: {} for place in used}
     for name in COMPUTED:
-        give_files(con, "merging", [store.path(one, name) for one in merging.members])
+        give_files(con, "merging", store.paths(merging.members, name))
         table(con, "parted", sql("state", "parted"))
         for place, path in paths.items():
             rows[place][name] = _copy(con, every("parted", cut=f"segment = {first + place}"), path, name)
