@@ -537,7 +537,9 @@ def check(soak: Soak, captures: list[Capture], posts: int, said: str) -> Verdict
             for code in sorted({*sums, *totals})
             if sums[code] != totals.get(code, 0)
         },
-        keys_with_two_bodies=sorted(key for key, bodies in soak.network.api.bodies.items() if len(bodies) > 1),
+        keys_with_two_bodies=sorted(
+            f"{key}: {' | '.join(sorted(bodies))}" for key, bodies in soak.network.api.bodies.items() if len(bodies) > 1
+        ),
         unknown=sorted(
             row["invoice"]
             for row in soak.rows("SELECT invoice FROM payments WHERE status = 'unknown'")

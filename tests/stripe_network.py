@@ -185,8 +185,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("GET", url.path, dict(parse_qsl(url.query)))
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        self._answer("POST", urlsplit(self.path).path, dict(parse_qsl(body)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # The client was killed while it sent: half a request is none.
+            self.close_connection = True
+            return
+        self._answer("POST", urlsplit(self.path).path, dict(parse_qsl(body.decode())))
 
     def _answer(self, method: str, path: str, params: dict[str, str]) -> None:
         if self.headers.get("Authorization") != f"Bearer {self.its.secret}":

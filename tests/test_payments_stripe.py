@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from homes import Home
@@ -50,6 +51,17 @@ def stripe(network: Network) -> Iterator[Stripe]:
     made = Stripe(network.url, real_clock=False)
     yield made
     made.close()
+
+
+def test_half_a_request_is_none(network: Network, api: Api) -> None:
+    """A client that is killed while it sends asks nothing; it is no second body of its key."""
+    place = urlsplit(network.url)
+    head = f"Authorization: Bearer {network.secret}\r\nIdempotency-Key: k\r\nContent-Length: 100"
+    with socket.create_connection((place.hostname, place.port)) as client:
+        client.sendall(f"POST /v1/payment_intents HTTP/1.1\r\nHost: h\r\n{head}\r\n\r\namount=5".encode())
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b""
+    assert api.bodies == {}
 
 
 def always(fault: str, step: str) -> Any:
