@@ -232,7 +232,8 @@ def test_a_small_packed_file_may_hold_much(lake: Lake, tmp_path: Path, monkeypat
 def test_many_bad_lines_are_named_up_to_twenty(lake: Lake, tmp_path: Path) -> None:
     """By file and line, in order, with the reason; the others are counted."""
     result = take(lake, put(tmp_path, "a.jsonl", *("nope" for _ in range(25)), ready("e-1")))
-    said = list(result.bad_lines())
+    said = list(result.left())
     assert result.quarantined == 25 and len(said) == 21
-    assert said[0].startswith("a.jsonl, line 1: malformed_json: ") and said[19].startswith("a.jsonl, line 20: ")
-    assert said[20] == "5 more lines: see `metering quarantine`"
+    assert said[0].startswith("quarantined: a.jsonl, line 1: malformed_json: ")
+    assert said[19].startswith("quarantined: a.jsonl, line 20: ")
+    assert said[20] == "quarantined: 5 more lines: see `metering quarantine`"
