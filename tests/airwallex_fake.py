@@ -169,7 +169,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("GET", "")
 
     def do_POST(self) -> None:
-        self._answer("POST", self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode())
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # The client was killed while it sent: half a request is none.
+            self.close_connection = True
+            return
+        self._answer("POST", body.decode())
 
     def _answer(self, method: str, body: str) -> None:
         fake: Airwallex = self.server.fake

@@ -2,24 +2,8 @@
 -- a VM's deletion, one row per vm snapshot of the VM.
 SELECT
     'conflict' AS kind,
-    coalesce(refused.snapshot_id, of_vm.snapshot_id) AS snapshot_id,
-    coalesce(own.account_id, of_vm.account_id, refused.account_id) AS account_id,
-    occurred_at,
-    detail
-FROM (
-    SELECT
-        CASE WHEN coalesce(events.type LIKE 'snapshot.%', TRUE) THEN conflicts.subject END AS snapshot_id,
-        CASE WHEN events.type = 'vm.deleted' THEN conflicts.subject END AS vm_id,
-        conflicts.account_id,
-        conflicts.ingested_at AS occurred_at,
-        'Quarantined line ' || conflicts.id || ': ' || conflicts.message AS detail
-    FROM (
-        SELECT id, source, event_id, subject, account_id, ingested_at, message
-        FROM quarantine
-        ANTI JOIN resolved_lines USING (id)
-        WHERE reason = 'conflict'
-    ) AS conflicts
-    LEFT JOIN disputed_events AS events ON events.source = conflicts.source AND events.id = conflicts.event_id
-) AS refused
-LEFT JOIN disputed_lifespans AS own ON own.snapshot_id = refused.snapshot_id
-LEFT JOIN disputed_lifespans AS of_vm ON of_vm.resource_id = refused.vm_id AND of_vm.sku = 'snapshot.vm'
+    snapshot_id,
+    coalesce(payer, named) AS account_id,
+    ingested_at AS occurred_at,
+    'Quarantined line ' || id || ': ' || message AS detail
+FROM refused_repeats

@@ -1,11 +1,8 @@
 -- One account that conflicts concern: it pays for the snapshot, or the refused line names it; NULL where nobody does.
-SELECT account_id, count(DISTINCT detail) AS lines
+SELECT account_id, count(DISTINCT id) AS lines
 FROM (
-    SELECT account_id, detail FROM anomaly_conflict
+    SELECT id, coalesce(payer, named) AS account_id FROM refused_repeats
     UNION ALL
-    SELECT account_id, 'Quarantined line ' || id || ': ' || message AS detail
-    FROM quarantine
-    ANTI JOIN resolved_lines USING (id)
-    WHERE reason = 'conflict' AND account_id > ''
+    SELECT id, named AS account_id FROM refused_repeats WHERE named > ''
 ) AS concerned
 GROUP BY account_id
